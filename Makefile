@@ -1,0 +1,38 @@
+# `make help` lists what there is. The work itself is in tools/, so that it also runs without make.
+PYTHON ?= python3
+BIN := .venv/bin
+TOOLS := $(BIN)/python -m tools
+READY := .venv/ready
+
+.DEFAULT_GOAL := help
+.PHONY: help site test test-paths notebooks pull lab clean
+
+help: ## list the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+site: $(READY) ## build the site into _build/html and say how to open it
+	@$(TOOLS) site
+
+test: $(READY) ## run everything: unit tests, every notebook, derived files, the site in a browser
+	@$(TOOLS) test
+
+test-paths: $(READY) ## re-execute the notebooks on other code paths of the processor
+	@$(TOOLS) test-paths
+
+notebooks: $(READY) ## build and execute the notebooks whose text or helper package has changed
+	@$(TOOLS) notebooks
+
+pull: $(READY) ## take edits made in JupyterLab back into book/: make pull NB=chapters/03_saturation.ipynb
+	@$(TOOLS) pull "$(NB)"
+
+lab: $(READY) ## open JupyterLab at the labs
+	@$(TOOLS) lab
+
+clean: ## remove what was built (not .venv, not the notebooks)
+	rm -rf _build node_modules .pytest_cache .hypothesis
+
+$(READY): requirements.txt pyproject.toml
+	@echo "installing into .venv (once; about a minute and 1.5 GB)"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -e .
+	@touch $@

@@ -1,0 +1,119 @@
+"""A course of two pages in a folder of its own, for tests that plant faults."""
+
+import os
+import shutil
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from tools.paths import ROOT
+
+HEADER = """---
+jupytext:
+  text_representation:
+    extension: .md
+    format_name: myst
+kernelspec:
+  display_name: Python 3
+  language: python
+  name: python3
+---
+
+"""
+CHAPTER = """# One
+
+Some text, $x^2$, {glue:text}`one_value`, {cite:p}`he2015prelu`.
+
+```{code-cell} ipython3
+from signalprop import report
+
+x = 6 * 7
+print(f"the answer is {x}")
+```
+
+```{code-cell} ipython3
+report("one_value", x)
+```
+
+```{code-cell} ipython3
+import ipywidgets
+
+ipywidgets.IntSlider(description="n")
+```
+
+```{code-cell} ipython3
+x
+```
+
+```{code-cell} ipython3
+x
+```
+"""
+LAB = """# Lab one
+
+```{code-cell} ipython3
+def double(x):
+    \"\"\"Twice x.\"\"\"
+    ### BEGIN SOLUTION
+    return 2 * x
+    ### END SOLUTION
+```
+
+```{code-cell} ipython3
+try:
+    print(double(2))
+except NotImplementedError:
+    print("not attempted")
+```
+"""
+TOC = """format: jb-book
+root: book/index
+chapters:
+  - file: chapters/01_one
+  - file: labs/lab01_one
+  - file: solutions/lab01_one
+"""
+INDEX = """# A small course
+
+```{bibliography}
+```
+"""
+
+
+@pytest.fixture(scope="session")
+def made_course(tmp_path_factory):
+    """The small course, its notebooks made once."""
+    path = tmp_path_factory.mktemp("made") / "course"
+    (path / "book/chapters").mkdir(parents=True)
+    (path / "book/labs").mkdir()
+    for name in ("signalprop", "labcheck", "tools", "book/_static"):
+        shutil.copytree(ROOT / name, path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("_config.yml", "requirements.txt", "pyproject.toml", "conftest.py", "package.json", "package-lock.json", ".npmrc", "book/references.bib"):
+        shutil.copy2(ROOT / name, path / name)
+    (path / "_toc.yml").write_text(TOC)
+    (path / "book/index.md").write_text(INDEX)
+    (path / "book/chapters/01_one.md").write_text(HEADER + CHAPTER)
+    (path / "book/labs/lab01_one.md").write_text(HEADER + LAB)
+    offline = ROOT / "_build/static"
+    if offline.exists():  # else npm brings it once
+        shutil.copytree(offline, path / "_build/static")
+    run_tools(path, "notebooks")
+    return path
+
+
+def run_tools(path, *arguments, fails=False):
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST")} | {"PYTHONPATH": str(path)}
+    command = [sys.executable, "-m", "tools", *arguments]
+    result = subprocess.run(command, cwd=path, env=environment, capture_output=True, text=True)
+    assert bool(result.returncode) == fails, result.stdout + result.stderr
+    return result
+
+
+@pytest.fixture
+def small_course(made_course, tmp_path):
+    """A copy of the small course to plant faults in: `.path`, and `.tools("site", fails=True)`."""
+    path = tmp_path / "course"
+    shutil.copytree(made_course, path)
+    return SimpleNamespace(path=path, tools=lambda *args, **kwargs: run_tools(path, *args, **kwargs))

@@ -1,0 +1,361 @@
+"""The checks themselves: blanks, many seeds, correct answers, wrong answers, and whatever a student may pass."""
+
+import json
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from lab_answers import lab03
+
+import labcheck.notebook
+from labcheck import check, progress, questions
+
+QUESTIONS = [q for lab in questions.LABS for q in questions.of(lab)]
+NAMES = [q.name for q in QUESTIONS]
+ANSWERS = {"lab03": lab03}
+
+
+def cases(kind):
+    """(question, answer) for every answer of a kind."""
+    return [
+        pytest.param(f"{lab}.{short}", case, id=f"{short}: {label}")
+        for lab, answers in ANSWERS.items()
+        for short, group in getattr(answers, kind).items()
+        for label, case in (group.items() if isinstance(group, dict) else enumerate(group))
+    ]
+
+
+@pytest.fixture(autouse=True)
+def fresh_session(monkeypatch):
+    monkeypatch.setattr(labcheck.notebook, "_latest", {})
+
+
+# --- points -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_reference_earns_all_points_on_a_thousand_seeds(name):
+    question = questions.get(name)
+    for seed in range(1000):
+        verdict = question.check(question.reference, seed)
+        assert verdict.status == "passed", (seed, verdict.hints)
+        assert verdict.points == verdict.max_points == question.max_points and not verdict.hints
+
+
+def by_raising(*arguments):
+    raise NotImplementedError("write your answer here")
+
+
+def by_passing(a, b, c=None):
+    """A stub."""
+
+
+def by_ellipsis(a, b, c=None): ...
+
+
+@pytest.mark.parametrize("blank", [by_raising, by_passing, by_ellipsis])
+@pytest.mark.parametrize("name", NAMES)
+def test_blank_is_not_attempted(name, blank):
+    result = check(name, blank)
+    assert (result.status, result.points, result.passed, result.hints) == ("not attempted", 0, False, [])
+    assert repr(result).startswith("– not attempted")
+
+
+@pytest.mark.parametrize(("name", "answer"), cases("CORRECT"))
+def test_correct_answer_passes_on_every_seed(name, answer):
+    for seed in range(100):
+        verdict = questions.get(name).check(answer, seed)
+        assert verdict.status == "passed", (seed, verdict.hints)
+
+
+@pytest.mark.parametrize(("name", "answer"), cases("CORRECT_SLOW"))
+def test_slow_correct_answer_passes(name, answer):
+    for seed in range(5):
+        verdict = questions.get(name).check(answer, seed)
+        assert verdict.status == "passed", (seed, verdict.hints)
+
+
+@pytest.mark.parametrize(("name", "case"), cases("WRONG"))
+def test_wrong_answer_loses_points_and_gets_its_own_hint(name, case):
+    answer, own, points = case
+    question = questions.get(name)
+    pieces = {piece for _, piece, _ in ANSWERS["lab03"].WRONG[name.partition(".")[2]].values()}
+    for seed in range(30):
+        verdict = question.check(answer, seed)
+        assert verdict.points < verdict.max_points, seed
+        assert points is None or verdict.points == points, (seed, verdict.hints)
+        text = "\n".join(verdict.hints)
+        assert [piece for piece in pieces if piece in text] == [own], (seed, text)
+
+
+def test_every_known_mistake_of_chi1_is_visible():
+    # visible: off by 5 % in at least one case, five times the tolerance
+    from labcheck.questions.lab03 import CHI1_MISTAKES, _chi1_truth
+
+    for seed in range(200):
+        drawn = questions.get("lab03.chi1").inputs(torch.Generator().manual_seed(seed))["cases"]
+        for mistake in CHI1_MISTAKES:
+            off = [abs(mistake.answer(c, c["sigma_w"], c["q"]) / _chi1_truth(c) - 1) for c in drawn[3:]]
+            assert max(off) > 0.05, (seed, mistake.hint)
+
+
+def test_closed_form_of_chi1_is_the_integral():
+    from labcheck.probes.lab03 import slope
+    from labcheck.questions.lab03 import _chi1_truth, chi1
+
+    for case in questions.get("lab03.chi1").inputs(torch.Generator().manual_seed(0))["cases"]:
+        assert _chi1_truth(case) == pytest.approx(chi1(slope(case), case["sigma_w"], case["q"]), rel=1e-6)
+
+
+def test_partial_credit():
+    result = check("lab03.dphi", lab03.only("gelu", torch.exp))
+    assert (result.status, result.points, result.max_points) == ("partial", 6, 7)
+    assert result.hints[0].startswith("gelu: ")
+
+
+def test_unwritten_part_loses_only_its_own_points():
+    def dphi(name, z):
+        if name == "gelu":
+            raise NotImplementedError
+        return lab03.by_autograd(name, z)
+
+    result = check("lab03.dphi", dphi)
+    assert (result.status, result.points, result.hints) == ("partial", 6, ["gelu: not attempted yet."])
+
+
+# --- what students pass -------------------------------------------------------------------------------------
+
+
+class NotAFunction:
+    def __init__(self, *arguments):
+        pass
+
+
+class Hostile(Exception):
+    def __str__(self):
+        raise RuntimeError
+
+
+def raises(error):
+    def answer(*arguments):
+        raise error
+
+    return answer
+
+
+def returns(value):
+    return lambda *arguments: value
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    ("answer", "piece"),
+    [
+        (NotAFunction, "got a class"),
+        (0.25, "got a value of type float"),
+        (None, "got a value of type NoneType"),
+        (torch.zeros(3), "got a value of type Tensor"),
+        (lambda: 1, "but yours takes ()"),
+        (lambda one, two, three, four: 1, "but yours takes (one, two, three, four)"),
+        (lambda *arguments: print(end=""), "returned None"),
+        (returns("0.25"), "a value of type str"),
+        (returns([0.1, 0.2]), "a value of type list"),
+        (returns(object()), "a value of type object"),
+        (returns(np.array(["a"])), "a value of type ndarray"),
+        (returns(torch.zeros(7, 7)), "(7, 7)"),
+        (returns(torch.zeros(1, device="meta").expand(10**9)), "a value of type Tensor"),
+        (raises(KeyError("swish")), "raised KeyError in line 2 of "),
+        (raises(Hostile()), "raised Hostile"),
+        (raises(SystemExit(1)), "ended the program"),
+        (lambda *arguments: sys.exit(), "ended the program"),
+        (lambda *arguments: arguments[7], "raised IndexError in line 1 of "),
+    ],
+)
+def test_trouble_is_one_sentence_and_no_points(name, answer, piece):
+    result = check(name, answer)
+    assert (result.status, result.points) == ("error", 0)
+    assert len(result.hints) == 1 and piece in result.hints[0]
+
+
+def test_line_of_an_exception_is_counted_from_the_def():
+    def dphi(name, z):
+        scale = 2
+        return scale / (z.numel() - z.numel())
+
+    assert "raised ZeroDivisionError in line 3 of dphi: division by zero" in check("lab03.dphi", dphi).hints[0]
+
+
+@pytest.mark.parametrize("wrap", [float, np.float32, np.float64, np.array, torch.tensor, lambda x: torch.tensor([x])])
+def test_any_kind_of_number_is_accepted(wrap):
+    assert check("lab03.chi1", lambda d, s, q: wrap(float(lab03.by_trapezoid(d, s, q)))).passed
+    assert check("lab03.saturated_fraction", lambda a, n, tol=0.05: wrap(lab03.by_distance(a, n, tol))).passed
+
+
+@pytest.mark.parametrize("convert", [torch.Tensor.half, torch.Tensor.long, torch.Tensor.cfloat])
+def test_wrong_dtype_is_named(convert):
+    result = check("lab03.dphi", lambda name, z: convert(lab03.by_autograd(name, z)))
+    assert result.status == "error" and "expected floating-point values (float64), got" in result.hints[0]
+
+
+def test_endless_loop_is_stopped(monkeypatch):
+    monkeypatch.setattr(labcheck.notebook, "SECONDS", 0.2)
+
+    def endless(*arguments):
+        while True:
+            try:
+                time.sleep(0.001)
+            except Exception:
+                pass
+
+    for name in NAMES:
+        result = check(name, endless)
+        assert result.status == "error" and "endless loop" in result.hints[0]
+    time.sleep(0.5)  # nothing may be raised later
+
+
+def test_interrupt_reaches_the_student():
+    with pytest.raises(KeyboardInterrupt):
+        check("lab03.dphi", raises(KeyboardInterrupt()))
+
+
+def test_one_call_cannot_spoil_the_next():
+    def dphi(name, z):
+        slope = lab03.by_autograd(name, z)
+        if name == "sigmoid":
+            z.zero_()
+        return slope
+
+    result = check("lab03.dphi", dphi)
+    assert result.points == 6 and "changed its input in place" in result.hints[0]
+
+
+# --- what is shown ------------------------------------------------------------------------------------------
+
+
+def test_misspelt_name_suggests_the_right_one():
+    with pytest.raises(ValueError, match=r"did you mean 'lab03\.dphi'"):
+        check("lab03.dpih", lab03.by_autograd)
+    with pytest.raises(ValueError, match=r"did you mean 'lab03\.saturated_fraction'"):
+        check("lab3.saturated_fracton", lab03.by_distance)
+    with pytest.raises(ValueError, match="expected the name of a question.*got function"):
+        check(lab03.by_autograd, "lab03.dphi")
+    with pytest.raises(ValueError, match="did you mean 'lab03'"):
+        progress("lab3")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_shown_text_is_the_same_on_every_run_when_passed(name):
+    question = questions.get(name)
+    results = [check(name, question.reference) for _ in range(3)]
+    assert len({r.seed for r in results}) == 3
+    assert len({repr(r) for r in results}) == len({r._repr_html_() for r in results}) == 1
+    assert repr(results[0]) == f"✓ passed: {name}, {question.max_points} of {question.max_points} points"
+
+
+@pytest.mark.parametrize(("name", "case"), cases("WRONG"))
+def test_shown_text_has_no_seed(name, case):
+    seed = 987654321
+    result = check(name, case[0], seed=seed)
+    assert result.seed == seed
+    for text in (repr(result), result._repr_html_()):
+        assert str(seed) not in text
+    assert all(hint in repr(result) for hint in result.hints)
+
+
+def test_same_seed_repeats_the_check():
+    answer = lab03.CHI1_WRONG["range ±2"][0]
+    first = check("lab03.chi1", answer)
+    assert check("lab03.chi1", answer, seed=first.seed).hints == first.hints
+
+
+def test_html_escapes_what_students_write():
+    page = check("lab03.dphi", raises(ValueError("<script>alert(1)</script>")))._repr_html_()
+    assert "<script>" not in page and "&lt;script&gt;" in page
+
+
+def test_progress_shows_the_latest_results():
+    check("lab03.dphi", lab03.by_autograd)
+    check("lab03.chi1", lab03.CHI1_WRONG["q ignored"][0])
+    table = progress("lab03")
+    text = repr(table).splitlines()
+    assert text[1].split() == ["lab03.dphi", "✓", "passed", "7", "of", "7", "20"]
+    assert text[2].split() == ["lab03.chi1", "✗", "not", "yet", "4", "of", "6", "20"]
+    assert text[3].split() == ["lab03.saturated_fraction", "–", "not", "attempted", "0", "of", "5", "10"]
+    assert text[4].split() == ["total", "11", "of", "18", "50"]
+    page = table._repr_html_()
+    assert '<th scope="row">lab03.dphi</th><td>✓ passed</td>' in page and "<caption>" in page
+
+
+# --- the split between probes and verdicts ------------------------------------------------------------------
+
+
+def test_probes_load_no_questions_and_no_theory():
+    code = (
+        "import sys, labcheck.probes as p; p.find('lab03.dphi');"
+        "print([m for m in sys.modules if m.startswith(('labcheck.', 'signalprop'))])"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    loaded = set(eval(out))
+    assert loaded == {"labcheck.probes", "labcheck.probes.calling", "labcheck.probes.lab03"}
+
+
+def pack(data, tensors):
+    """Plain data as JSON text, with the tensors beside it as bytes."""
+    if type(data) is torch.Tensor:
+        tensors.append((str(data.dtype), list(data.shape), data.numpy().tobytes()))
+        return {"tensor": len(tensors) - 1}
+    if type(data) is dict:
+        assert all(type(key) is str for key in data)
+        return {key: pack(item, tensors) for key, item in data.items()}
+    if type(data) is list:
+        return [pack(item, tensors) for item in data]
+    assert data is None or type(data) in (str, int, float, bool), type(data)
+    return data
+
+
+def unpack(data, tensors):
+    if isinstance(data, list):
+        return [unpack(item, tensors) for item in data]
+    if isinstance(data, dict) and set(data) == {"tensor"}:
+        dtype, shape, content = tensors[data["tensor"]]
+        return torch.frombuffer(bytearray(content), dtype=getattr(torch, dtype.removeprefix("torch."))).reshape(shape)
+    if isinstance(data, dict):
+        return {key: unpack(item, tensors) for key, item in data.items()}
+    return data
+
+
+def round_trip(data):
+    tensors = []
+    text = json.dumps(pack(data, tensors))
+    return unpack(json.loads(text), tensors)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_inputs_and_evidence_survive_as_json_and_bytes(name):
+    question = questions.get(name)
+    answers = ANSWERS["lab03"]
+    short = name.partition(".")[2]
+    for answer in [*answers.CORRECT[short], *(case[0] for case in answers.WRONG[short].values()), by_raising, 3]:
+        inputs = question.inputs(torch.Generator().manual_seed(1))
+        evidence = question.evidence(answer, round_trip(inputs))
+        assert question.verdict(inputs, round_trip(evidence)) == question.verdict(inputs, evidence)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("evidence", [None, {}, [], {"cases": []}, {"cases": None, "sigmoid": 3}, {"cases": [{}] * 7}])
+def test_evidence_that_cannot_be_read_earns_nothing(name, evidence):
+    question = questions.get(name)
+    verdict = question.verdict(question.inputs(torch.Generator().manual_seed(0)), evidence)
+    assert (verdict.status, verdict.points) == ("error", 0)
+    assert verdict.hints == ["the check could not read what came back from your function."]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_check_answers_within_a_second(name):
+    question = questions.get(name)
+    started = time.process_time()
+    check(name, question.reference)
+    assert time.process_time() - started < 1

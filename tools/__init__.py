@@ -1,0 +1,1 @@
+"""The workshop: makes the notebooks from their text, builds the site, runs the tests."""

@@ -1,0 +1,70 @@
+"""``python -m tools COMMAND``: what the Makefile calls, and what people without make type."""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+
+# One thread per process: with two busy cores, two threads were many times slower.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from . import notebooks, site, testing
+from .paths import ROOT, Trouble
+
+# Kernels run in chapters/ and labs/; they import this clone's packages, not those of another one.
+os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+
+
+def clean():
+    """Remove what was built; the committed notebooks stay."""
+    for name in ("_build", "node_modules", ".pytest_cache", ".hypothesis"):
+        shutil.rmtree(ROOT / name, ignore_errors=True)
+
+
+def lab():
+    """Open JupyterLab at the labs."""
+    subprocess.run([sys.executable, "-m", "jupyterlab", "--notebook-dir", str(ROOT), "--LabApp.default_url=/lab/tree/labs"])
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="python -m tools", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("site", help="build the site from the committed, executed notebooks")
+    p = commands.add_parser("test", help="run everything; see --list for the parts")
+    p.add_argument("parts", nargs="*", help="parts to run (default: all)")
+    p.add_argument("--list", action="store_true", help="list the parts")
+    commands.add_parser("test-paths", help="re-execute the notebooks on other code paths of the processor")
+    p = commands.add_parser("notebooks", help="build and execute what has changed in book/ or in the packages")
+    p.add_argument("--workers", type=int, default=2)
+    commands.add_parser("check", help="check that the derived notebooks match their text")
+    p = commands.add_parser("pull", help="take edits made in JupyterLab back into book/")
+    p.add_argument("notebook")
+    commands.add_parser("lab", help="open JupyterLab at the labs")
+    commands.add_parser("clean", help="remove what was built")
+    arguments = parser.parse_args()
+    try:
+        match arguments.command:
+            case "site":
+                site.build()
+            case "test":
+                testing.list_parts() if arguments.list else testing.run(arguments.parts)
+            case "test-paths":
+                testing.run_paths()
+            case "notebooks":
+                notebooks.make(arguments.workers)
+            case "check":
+                notebooks.check()
+            case "pull":
+                notebooks.pull(arguments.notebook)
+            case "lab":
+                lab()
+            case "clean":
+                clean()
+    except Trouble as trouble:
+        print(f"\n{trouble}", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

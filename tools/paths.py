@@ -1,0 +1,22 @@
+"""Where things are, and how a command says what went wrong."""
+
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class Trouble(Exception):
+    """Something a person can mend; printed without a traceback, and the command fails."""
+
+
+def configuration():
+    """The book's `_config.yml`, as a dict."""
+    return yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
+
+
+def repository():
+    """(address, branch) of the course's repository, from `_config.yml`; the address is "" until it is set."""
+    settings = configuration().get("repository") or {}
+    return (settings.get("url") or "").rstrip("/").removesuffix(".git"), settings.get("branch") or "main"

@@ -1,0 +1,105 @@
+"""Run everything that must hold: unit tests, derived files, the site, every notebook."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+
+from . import notebooks, site
+from .paths import ROOT, Trouble
+
+STRICT, LAX = ("chapters", "solutions"), ("labs",)
+CODE_PATHS = ("default", "avx2")
+
+
+def pytest(*arguments, **environment):
+    command = [sys.executable, "-m", "pytest", "-q", *arguments]
+    if subprocess.run(command, cwd=ROOT, env={**os.environ, **environment}).returncode:
+        raise Trouble(f"`pytest {' '.join(arguments)}` failed")
+
+
+def nbval(mode, folders, **environment):
+    # loadfile: a notebook's cells must stay in one worker.
+    options = ["--nbval-current-env", "--nbval-cell-timeout=120", "-n", "2", "--dist", "loadfile"]
+    pytest(mode, *options, *folders, **environment)
+
+
+def unit_tests():
+    """Unit tests, and tests that plant faults (tests/)"""
+    pytest("--ignore=tests/test_site.py", "--doctest-modules", "tests", "signalprop", "labcheck", "tools")
+
+
+def derived_files():
+    """Derived notebooks match their text"""
+    notebooks.check()
+
+
+def built_site():
+    """The site builds without a warning, and works in a real browser"""
+    site.build()
+    if not browser():
+        message = "no Chromium found: the tests in a real browser were skipped (Debian: apt-get install chromium)"
+        if os.environ.get("CI"):
+            raise Trouble(message)
+        print(message)
+    pytest("tests/test_site.py")
+
+
+def executed_notebooks():
+    """Every notebook comes out again as it is stored (nbval)"""
+    nbval("--nbval", STRICT)
+
+
+def blank_labs():
+    """The students' copies of the labs run from top to bottom (nbval, lax)"""
+    nbval("--nbval-lax", LAX)
+
+
+PARTS = {
+    "unit": unit_tests,
+    "derived": derived_files,
+    "site": built_site,
+    "notebooks": executed_notebooks,
+    "labs": blank_labs,
+}
+
+
+def browser():
+    """Path of a Chromium, or None."""
+    names = ("chromium", "chromium-browser", "google-chrome", "chrome", "msedge")
+    return next(filter(None, map(shutil.which, names)), None)
+
+
+def list_parts():
+    for name, part in PARTS.items():
+        print(f"{name:10} {part.__doc__}")
+
+
+def run(names=()):
+    """Run the parts, all of them even if one fails; raises `Trouble` that names those that failed."""
+    unknown = [name for name in names if name not in PARTS]
+    if unknown:
+        raise Trouble(f"expected parts out of {', '.join(PARTS)}; got {', '.join(unknown)}")
+    names = names or list(PARTS)
+    failed, times = [], {}
+    for number, name in enumerate(names, start=1):
+        print(f"\n=== {number}/{len(names)} {name}: {PARTS[name].__doc__}", flush=True)
+        start = time.monotonic()
+        try:
+            PARTS[name]()
+        except Trouble as trouble:
+            print(trouble, flush=True)
+            failed.append(name)
+        times[name] = time.monotonic() - start
+    print("\n=== " + ", ".join(f"{name} {'FAILED' if name in failed else 'ok'} ({times[name]:.0f} s)" for name in names))
+    if failed:
+        raise Trouble(f"failed: {', '.join(failed)}. Run one part alone with `python -m tools test {failed[0]}`")
+    print("all is well")
+
+
+def run_paths():
+    """Re-execute the notebooks on other code paths: what they print must not depend on the processor."""
+    for path in CODE_PATHS:
+        print(f"\n=== ATEN_CPU_CAPABILITY={path}", flush=True)
+        nbval("--nbval", STRICT, ATEN_CPU_CAPABILITY=path, MKL_CBWR="COMPATIBLE")
