@@ -5,7 +5,9 @@ interact: each sees its own minibatches, and the sum of their losses has a gradi
 """
 
 import math
+from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -78,6 +80,52 @@ class Ensemble(torch.nn.Module):
         hits = (logits.argmax(-1) == y).double().mean(-1)
         finite = logits.isfinite().all(-1).all(-1)
         return torch.where(finite, hits, 1 / self.sizes[-1])
+
+
+class Signals(NamedTuple):
+    """What `propagate` measures in random nets.
+
+    z : list over the hidden layers of tensors (members, batch, width), the pre-activations
+    q : array (members, depth), mean of z² over batch and units
+    gradient : array (members, depth), *squared* norm ‖∂L/∂z_l‖², summed over batch and units
+    """
+
+    z: list
+    q: np.ndarray
+    gradient: np.ndarray
+
+
+def propagate(activation, sigma_w2, sigma_b2=0.0, *, width=200, depth=20, members=20, batch=1, generator):
+    """Send random inputs forward and a gradient back through random nets at initialisation.
+
+    Each net has `depth` hidden layers of `width` units and a random linear read-out to one number. The loss L is
+    the sum of that number over the batch. Each net gets inputs of its own, Gaussian, scaled to mean square 1, so
+    that layer 1 has q = σ_w² + σ_b² on average.
+
+    Parameters
+    ----------
+    activation, sigma_w2, sigma_b2
+        As in `signalprop.nets.mlp`.
+    members : int
+        Nets to draw.
+    generator : torch.Generator
+        Where the randomness comes from.
+
+    Returns
+    -------
+    Signals
+        float64.
+    """
+    if depth < 1 or batch < 1:
+        raise ValueError(f"expected depth >= 1 and batch >= 1, got {depth} and {batch}")
+    net = Ensemble(members, [width] * (depth + 1) + [1], activation, sigma_w2, sigma_b2, generator=generator)
+    x = torch.randn(members, batch, width, generator=generator, dtype=torch.float64)
+    x = x / x.square().mean(-1, keepdim=True).sqrt()
+    *hidden, out = net.preactivations(x)
+    gradients = torch.autograd.grad(out.sum(), hidden)
+    hidden = [z.detach() for z in hidden]
+    q = torch.stack([z.square().mean((1, 2)) for z in hidden], 1)
+    return Signals(hidden, q.numpy(), torch.stack([g.square().sum((1, 2)) for g in gradients], 1).numpy())
 
 
 def train(model, x, y, *, steps, lr, optimiser="sgd", momentum=0.9, eps=1e-8, batch_size=32, layer_scale=None, generator):

@@ -25,7 +25,7 @@ class Figure(widgets.VBox):
 
 
 def slider(draw, values, label, describe, figsize=(6.6, 3.6)):
-    """A figure with one slider that steps through `values`.
+    """A figure with one slider that steps through `values`; it starts in the middle.
 
     Parameters
     ----------
@@ -51,9 +51,11 @@ def slider(draw, values, label, describe, figsize=(6.6, 3.6)):
     if len(values) < 2:
         raise ValueError(f"expected at least two values to step through, got {len(values)}")
     pictures = [widgets.HTML(_svg(draw, value, describe(value), figsize)) for value in values]
-    stack = widgets.Stack(pictures, selected_index=0)
+    middle = len(values) // 2
+    stack = widgets.Stack(pictures, selected_index=middle)
     steps = widgets.SelectionSlider(
         options=[(str(value), i) for i, value in enumerate(values)],
+        value=middle,
         description=label,
         style={"description_width": "initial"},
         layout={"width": "100%", "max_width": "34em"},

@@ -1,12 +1,11 @@
 """The product of Jacobians: what depth (or time) does to a gradient.
 
 An error sent back through many layers, or many time steps, is multiplied by one Jacobian for each. This module
-has the scalar chain, the Jacobian of a recurrent net, products of random matrices, and the gradient norms of
-random deep nets.
+has the scalar chain, the Jacobian of a recurrent net, products of random matrices, and the spread of the
+gradient norm in random deep nets.
 """
 
 import math
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,9 +13,7 @@ from scipy.optimize import brentq
 from scipy.special import digamma, expit, polygamma
 from scipy.stats import binom
 
-from . import theory
 from .bands import fit_slope
-from .ensemble import Ensemble
 
 # --- one unit --------------------------------------------------------------------------------------------
 
@@ -171,57 +168,6 @@ def product_singular_values(draw, depth, count, width, *, generator):
 
 
 # --- deep random nets ------------------------------------------------------------------------------------
-
-
-class Signals(NamedTuple):
-    """What `propagate` measures, one row per net, one column per hidden layer 1 … depth."""
-
-    q: np.ndarray
-    gradient: np.ndarray
-
-
-def propagate(activation, sigma_w2, sigma_b2=0.0, *, width, depth, members, batch=1, generator):
-    """Send random inputs forward and a gradient back through random nets at initialisation.
-
-    Each net has `depth` hidden layers of `width` units and a random linear read-out to one number. The loss L is
-    the sum of that number over the batch. Each net gets inputs of its own, Gaussian, scaled to mean square 1, so
-    that layer 1 has q = σ_w² + σ_b² on average.
-
-    Parameters
-    ----------
-    activation, sigma_w2, sigma_b2
-        As in `signalprop.nets.mlp`.
-    members : int
-        Nets to draw.
-    generator : torch.Generator
-        Where the randomness comes from.
-
-    Returns
-    -------
-    Signals
-        `q`: mean of z² over batch and units. `gradient`: *squared* norm ‖∂L/∂z_l‖², summed over batch and units.
-        Both float64, shape (members, depth).
-    """
-    if depth < 1 or batch < 1:
-        raise ValueError(f"expected depth >= 1 and batch >= 1, got {depth} and {batch}")
-    net = Ensemble(members, [width] * (depth + 1) + [1], activation, sigma_w2, sigma_b2, generator=generator)
-    x = torch.randn(members, batch, width, generator=generator, dtype=torch.float64)
-    x = x / x.square().mean(-1, keepdim=True).sqrt()
-    *hidden, out = net.preactivations(x)
-    gradients = torch.autograd.grad(out.sum(), hidden)
-    q = torch.stack([z.detach().square().mean((1, 2)) for z in hidden], 1)
-    return Signals(q.numpy(), torch.stack([g.square().sum((1, 2)) for g in gradients], 1).numpy())
-
-
-def gradient_profile(activation, sigma_w2, sigma_b2=0.0, *, depth):
-    """Mean-field prediction for `propagate`: ‖∂L/∂z_l‖²/‖∂L/∂z_L‖² of the layers l = 1 … L, L = depth.
-
-    The product of χ₁(q_k) over k = l … L − 1, along the variances q_k that start at q_1 = σ_w² + σ_b²
-    [Schoenholz et al. 2017]. A *squared* norm; shape (depth,), the last entry is 1.
-    """
-    q = theory.q_trajectory(activation, sigma_w2, sigma_b2, sigma_w2 + sigma_b2, depth)
-    factors = [theory.chi1(activation, sigma_w2, v) for v in q[:-1]]
-    return np.append(np.cumprod(factors[::-1])[::-1], 1.0)
 
 
 def log_factor_moments(width):

@@ -5,10 +5,10 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy.special import ndtr
+from scipy.special import logit, ndtr
 
-from . import theory
-from .activations import BOUNDS, get
+from . import style, theory
+from .activations import BOUNDS
 from .bands import fit_slope
 from .ensemble import Ensemble, train
 
@@ -59,33 +59,61 @@ def saturated_share(name, q, tol=0.05):
     return float(2 * ndtr(-edge / math.sqrt(q))) if q > 0 else 0.0
 
 
-def activation_density(name, a, q):
-    """Probability density of a = φ(√q Z), Z ~ N(0, 1), at `a` strictly between the bounds of φ.
+def activation_shares(name, edges, q):
+    """Probability that a = φ(√q Z), Z ~ N(0, 1), falls between each pair of neighbouring edges.
 
     Parameters
     ----------
-    a : array_like
+    edges : array_like of shape (n + 1,)
+        In rising order, between the bounds of φ; a bound itself is allowed.
     q : float
         Variance of the pre-activations, > 0.
 
     Returns
     -------
-    ndarray
-        Shape of `a`; integrates to 1 between the bounds.
+    ndarray of shape (n,)
 
     Raises
     ------
     ValueError
-        If the activation has no bounds, q <= 0, or an entry of `a` is not between the bounds.
+        If the activation has no bounds, q <= 0, or the edges do not rise between the bounds.
     """
     low, high = _bounds(name)
-    a = np.asarray(a, dtype=float)
+    edges = np.asarray(edges, dtype=float)
     if not q > 0:
         raise ValueError(f"expected a variance q > 0, got {q}")
-    if not ((a > low) & (a < high)).all():
-        raise ValueError(f"expected activations between {low} and {high}, got {a.min()} to {a.max()}")
-    z, slope = (np.log(a / (1 - a)), a * (1 - a)) if name == "sigmoid" else (np.arctanh(a), 1 - a**2)
-    return np.exp(-(z**2) / (2 * q)) / np.sqrt(2 * math.pi * q) / slope
+    if len(edges) < 2 or edges[0] < low or edges[-1] > high or (np.diff(edges) <= 0).any():
+        raise ValueError(f"expected two or more edges that rise between {low} and {high}, got {edges}")
+    z = logit(edges) if name == "sigmoid" else logit((edges + 1) / 2) / 2
+    return np.diff(ndtr(z / math.sqrt(q)))
+
+
+def draw_activations(ax, name, a, q):
+    """Draw a histogram of the activations `a`, in bins of 0.05, with the theory for z ~ N(0, q).
+
+    The outermost bins, which hold the saturated units, are shaded.
+
+    Parameters
+    ----------
+    ax : matplotlib Axes
+    name : {"sigmoid", "tanh"}
+    a : Tensor
+        Any shape.
+    q : float
+        Variance of the pre-activations in theory, > 0.
+
+    Returns
+    -------
+    Axes
+    """
+    low, high = _bounds(name)
+    edges = np.linspace(low, high, round((high - low) / 0.05) + 1)
+    ax.stairs(np.histogram(a, edges)[0] / a.numel(), edges, fill=True, alpha=0.6, label="measured")
+    style.theory(ax, (edges[1:] + edges[:-1]) / 2, activation_shares(name, edges, q))
+    for start in (low, high - 0.05):
+        ax.axvspan(start, start + 0.05, color=style.ORANGE, alpha=0.25, linewidth=0, zorder=0)
+    ax.set(xlim=(low, high), xlabel=f"activation {name}(z)", ylabel="share of units per bin of 0.05")
+    return ax
 
 
 def norm_factor(activation, sigma_w, sigma_b2=0.0):
@@ -93,57 +121,7 @@ def norm_factor(activation, sigma_w, sigma_b2=0.0):
     return math.sqrt(theory.chi1_star(activation, sigma_w**2, sigma_b2))
 
 
-def gradient_profile(activation, sigma_w, depth, sigma_b2=0.0):
-    """Mean-field ‖∂L/∂z_l‖ / ‖∂L/∂z_depth‖ (norms) for l = 1 … depth, as an array of shape (depth,).
-
-    For inputs of mean square 1, so that the first layer has q = σ_w² + σ_b². It follows q layer by layer,
-    so it also holds before q has settled.
-    """
-    q = theory.q_trajectory(activation, sigma_w**2, sigma_b2, sigma_w**2 + sigma_b2, depth)
-    log_steps = [0.5 * math.log(theory.chi1(activation, sigma_w**2, v)) for v in q[:-1]]
-    return np.exp(np.append(np.cumsum(log_steps[::-1])[::-1], 0.0))
-
-
-class Signal(NamedTuple):
-    """What `propagate` measures in nets at initialisation.
-
-    activations : list over layers of tensors (seeds, batch, width)
-    grad_norm : array (seeds, depth), ‖∂L/∂z_l‖ (Frobenius norm over the batch)
-    """
-
-    activations: list
-    grad_norm: np.ndarray
-
-
-def propagate(activation, sigma_w, *, depth=20, width=200, seeds=20, batch=32, generator):
-    """Send Gaussian inputs of mean square 1 through random nets, and a gradient back.
-
-    The nets have `depth` hidden layers of `width` units, no biases, and a random linear read-out whose
-    output is the loss.
-
-    Parameters
-    ----------
-    activation : str or callable
-        See `signalprop.activations.get`.
-    sigma_w : float
-        W_ij ~ N(0, σ_w²/fan_in).
-    generator : torch.Generator
-        Where the randomness comes from.
-
-    Returns
-    -------
-    Signal
-    """
-    net = Ensemble(seeds, [width] * (depth + 1) + [1], activation, sigma_w**2, generator=generator)
-    x = torch.randn(seeds, batch, width, generator=generator, dtype=torch.float64)
-    x = x / x.square().mean(-1, keepdim=True).sqrt()
-    *hidden, output = net.preactivations(x)
-    gradients = torch.autograd.grad(output.sum(), hidden)
-    grad_norm = torch.stack([torch.linalg.vector_norm(g, dim=(1, 2)) for g in gradients], dim=1).numpy()
-    return Signal([get(activation)(z.detach()) for z in hidden], grad_norm)
-
-
-def measured_factor(grad_norm, first=5):
+def measured_factor(gradient, first=5):
     """Factor of the gradient norm per layer *towards the input*, one for each seed.
 
     exp of minus the least-squares slope of ln(norm) over the layers `first` … depth; the first layers are
@@ -151,9 +129,10 @@ def measured_factor(grad_norm, first=5):
 
     Parameters
     ----------
-    grad_norm : array (seeds, depth), positive
+    gradient : array (seeds, depth), positive
+        *Squared* norms, as `signalprop.ensemble.propagate` returns them.
     """
-    return np.exp(-fit_slope(np.log(grad_norm[:, first - 1 :])))
+    return np.exp(-fit_slope(np.log(gradient[:, first - 1 :])) / 2)
 
 
 class History(NamedTuple):
@@ -162,14 +141,12 @@ class History(NamedTuple):
     steps : list of int
     saturated : array (seeds, steps, hidden layers), share of units within 0.05 of a bound
     mean : array (seeds, steps, hidden layers), mean activation
-    loss : array (seeds, steps), cross-entropy on all of x, in nats
     accuracy : array (seeds, steps), on all of x
     """
 
     steps: list
     saturated: np.ndarray
     mean: np.ndarray
-    loss: np.ndarray
     accuracy: np.ndarray
 
 
@@ -213,12 +190,12 @@ def watch_training(x, y, *, activation, sigma_w2, depth, steps, lr, width=32, se
             a = [net.activation(z) for z in net.preactivations(x)[:-1]]
             near = [((v <= low + 0.05) | (v >= high - 0.05)).double().mean((1, 2)) for v in a]
             mean = [v.mean((1, 2)) for v in a]
-            records.append((torch.stack(near, 1), torch.stack(mean, 1), net.losses(x, y), net.accuracy(x, y)))
+            records.append((torch.stack(near, 1), torch.stack(mean, 1), net.accuracy(x, y)))
     return History(steps, *(torch.stack(column, 1).numpy() for column in zip(*records)))
 
 
 def trained_accuracy(x, y, *, activation, sigma_w2, sigma_b2, depth, steps=300, lr=0.05, momentum=0.0, seeds=10, seed=0):
-    """Training accuracy of nets of width 32 after `steps` SGD steps on minibatches of 32.
+    """Training accuracy of nets of width 32 after `steps` SGD steps on minibatches of 16.
 
     Returns
     -------
@@ -228,30 +205,8 @@ def trained_accuracy(x, y, *, activation, sigma_w2, sigma_b2, depth, steps=300, 
     generator = torch.Generator().manual_seed(seed)
     sizes = [x.shape[1], *[32] * depth, int(y.max()) + 1]
     net = Ensemble(seeds, sizes, activation, sigma_w2, sigma_b2, generator=generator)
-    train(net, x, y, steps=steps, lr=lr, momentum=momentum, generator=generator)
+    train(net, x, y, steps=steps, lr=lr, momentum=momentum, batch_size=16, generator=generator)
     return net.accuracy(x, y).numpy()
-
-
-def crossing(depths, values, level=0.5):
-    """Depth at which `values` first falls through `level`, by linear interpolation between the depths.
-
-    Parameters
-    ----------
-    depths, values : array_like of shape (n,)
-        `depths` in rising order.
-
-    Raises
-    ------
-    ValueError
-        If `values` does not start at or above `level` and fall below it.
-    """
-    depths, values = np.asarray(depths, dtype=float), np.asarray(values, dtype=float)
-    below = np.flatnonzero(values < level)
-    if len(below) == 0 or below[0] == 0:
-        raise ValueError(f"expected values that start at or above {level} and fall below it, got {values}")
-    i = below[0]
-    t = (values[i - 1] - level) / (values[i - 1] - values[i])
-    return float(depths[i - 1] + t * (depths[i] - depths[i - 1]))
 
 
 def _bounds(name, tol=0.05):

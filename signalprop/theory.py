@@ -122,17 +122,24 @@ def depth_scale(chi):
     return math.inf if chi == 1 else 1 / abs(math.log(chi))
 
 
+def gradient_profile(activation, sigma_w2, sigma_b2=0.0, *, depth, q0=None):
+    """‖∂L/∂z_l‖²/‖∂L/∂z_L‖² of the layers l = 1 … L, L = depth: *squared* norms, the last entry is 1.
+
+    ‖∂L/∂z_l‖² = χ₁(q_l) ‖∂L/∂z_{l+1}‖² [Schoenholz et al. 2017], along the variances that start at q_1 = q0,
+    so it holds before q settles, too. By default q0 = σ_w² + σ_b², as for inputs of mean square 1.
+    """
+    q = q_trajectory(activation, sigma_w2, sigma_b2, sigma_w2 + sigma_b2 if q0 is None else q0, depth)
+    factors = [chi1(activation, sigma_w2, v) for v in q[:-1]]
+    return np.append(np.cumprod(factors[::-1])[::-1], 1.0)
+
+
 def log_gradient_slope(activation, sigma_w2, sigma_b2=0.0, q0=1.0, depth=30, first=1):
     """Least-squares slope of ln‖∂L/∂z_l‖² over the layers l = first … depth, per layer *towards the input*.
 
-    It follows the variances of a net of `depth` hidden layers from q0, so it holds before q settles, too;
-    once q has settled it is ln χ₁: negative where the gradient vanishes.
+    Once q has settled it is ln χ₁: negative where the gradient vanishes. See `gradient_profile`.
     """
-    q = q_trajectory(activation, sigma_w2, sigma_b2, q0, depth)
-    # ‖∂L/∂z_l‖² = χ₁(q_l) ‖∂L/∂z_{l+1}‖²; the last layer is the reference.
-    steps = [math.log(chi1(activation, sigma_w2, v)) for v in q[:-1]]
-    log_norm2 = np.append(np.cumsum(steps[::-1])[::-1], 0.0)
-    return -float(np.polyfit(np.arange(first, depth + 1), log_norm2[first - 1 :], 1)[0])
+    profile = gradient_profile(activation, sigma_w2, sigma_b2, depth=depth, q0=q0)
+    return -float(np.polyfit(np.arange(first, depth + 1), np.log(profile[first - 1 :]), 1)[0])
 
 
 def critical_sigma_w2(activation, sigma_b2=0.0, bracket=(0.05, 200.0)):

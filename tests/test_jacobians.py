@@ -142,47 +142,6 @@ def test_orthogonal_matrices_have_uniform_signs():
 # --- deep random nets ------------------------------------------------------------------------------------
 
 
-def test_propagate_is_the_backward_recursion():
-    arguments = dict(width=6, depth=3, members=2, batch=4)
-    found = J.propagate("tanh", 1.3, 0.1, **arguments, generator=generator(3))
-    # The same draws, by hand: δ_l = φ′(z_l) ∘ (W_{l+1}ᵀ δ_{l+1}).
-    g = generator(3)
-    net = J.Ensemble(2, [6, 6, 6, 6, 1], "tanh", 1.3, 0.1, generator=g)
-    x = torch.randn(2, 4, 6, generator=g, dtype=torch.float64)
-    a = (x / x.square().mean(-1, keepdim=True).sqrt()).mT
-    weights, zs = [w.detach() for w in net.weights], []
-    for w, b in zip(weights[:-1], net.biases):
-        zs.append(w @ a + b.detach().mT)
-        a = torch.tanh(zs[-1])
-    delta = torch.ones(2, 1, 4, dtype=torch.float64)
-    for l in (2, 1, 0):
-        delta = (1 - torch.tanh(zs[l]) ** 2) * (weights[l + 1].mT @ delta)
-        np.testing.assert_allclose(found.gradient[:, l], delta.square().sum((1, 2)).numpy(), rtol=1e-12)
-        np.testing.assert_allclose(found.q[:, l], zs[l].square().mean((1, 2)).numpy(), rtol=1e-12)
-
-
-@pytest.mark.parametrize("activation, sigma_w2, sigma_b2", [("tanh", 2.5, 0.05), ("sigmoid", 4.0, 0.0)])
-def test_wide_nets_follow_mean_field_theory(activation, sigma_w2, sigma_b2):
-    signals = J.propagate(activation, sigma_w2, sigma_b2, width=200, depth=12, members=10, batch=8, generator=generator())
-    slope = -2 * J.decay_rate(np.sqrt(signals.gradient))
-    expected = theory.log_gradient_slope(activation, sigma_w2, sigma_b2, q0=sigma_w2 + sigma_b2, depth=12)
-    assert np.median(slope) == pytest.approx(expected, abs=0.06)
-    q = theory.q_trajectory(activation, sigma_w2, sigma_b2, sigma_w2 + sigma_b2, 12)
-    np.testing.assert_allclose(np.median(signals.q, axis=0), q, rtol=0.1)
-
-
-def test_gradient_profile():
-    np.testing.assert_allclose(J.gradient_profile("relu", 1.0, depth=4), [1 / 8, 1 / 4, 1 / 2, 1])
-    slope = -2 * J.decay_rate(np.sqrt(J.gradient_profile("tanh", 2.0, 0.05, depth=9)))
-    assert slope == pytest.approx(theory.log_gradient_slope("tanh", 2.0, 0.05, q0=2.05, depth=9))
-
-
-@pytest.mark.parametrize("change", [{"depth": 0}, {"batch": 0}, {"members": 0}, {"width": 0}])
-def test_propagate_refuses(change):
-    with pytest.raises(ValueError, match="expected"):
-        J.propagate("tanh", 1.0, **{"width": 4, "depth": 3, "members": 2, **change}, generator=generator())
-
-
 @pytest.mark.parametrize("width", [20, 400])
 def test_log_factor_moments(width):
     mean, variance = J.log_factor_moments(width)

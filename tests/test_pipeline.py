@@ -147,6 +147,11 @@ def test_a_failing_cell_leaves_the_old_notebook_and_says_where(small_course):
     assert (small_course.path / CHAPTER).read_bytes() == before
 
 
+def test_a_trailing_semicolon_is_refused():
+    with pytest.raises(Trouble, match="end a figure's cell with plt.show"):
+        notebooks.prepared("ax.plot(x);\n", for_students=False)
+
+
 # --- make pull -------------------------------------------------------------------------------------------
 
 
@@ -169,7 +174,8 @@ def test_pull_of_an_unedited_notebook_changes_no_byte(small_course):
 @pytest.mark.parametrize("item", [i for i in notebooks.derived() if not i.blank], ids=lambda item: item.name)
 def test_the_texts_of_the_course_are_in_the_form_that_pull_writes(item):
     text = notebooks.read_text(item.source)
-    assert notebooks.as_text(notebooks.jupytext.reads(text, fmt="md:myst")) == text
+    tidy = notebooks.as_text(notebooks.jupytext.reads(text, fmt="md:myst"))
+    assert tidy == text, f"run `make pull NB={item.name}`"
 
 
 def test_pull_refuses_when_the_text_has_changed_since(small_course):
@@ -211,7 +217,7 @@ def test_a_changed_number_fails_the_notebooks_part(small_course):
         ("As shown by {cite:t}`nobody1900`.", "nobody1900"),
         ("The value is {glue:text}`never_glued`.", "never_glued"),
         ("```{no-such-directive}\n```", "no-such-directive"),
-        ("#### A heading that skips a level", "heading"),
+        ("#### A heading that skips a level", "header level increase"),
     ],
     ids=["broken link", "broken reference", "missing citation", "missing number", "unknown directive", "Sphinx warning"],
 )

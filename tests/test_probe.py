@@ -234,6 +234,12 @@ def test_module_function_and_in_place_give_the_same_report(one, other):
     assert np.isfinite(reports[0]["q"]).all()
 
 
+def test_prelu_is_a_layer_and_the_activation_of_the_layer_before():
+    report = layer_report(build(lambda: nn.Sequential(nn.Linear(4, 5), nn.PReLU(5, 0.0))), draw(8, 4), None, mean_square)
+    assert report["kind"] == ["Linear", "PReLU"]
+    assert report["dead"][0] >= 0 and np.isnan(report["dead"][1])
+
+
 def test_an_activation_counts_for_the_layer_that_feeds_it():
     def gated(m, x):
         gate, candidate = m.gate(x), m.candidate(x)
@@ -292,6 +298,8 @@ def test_activations_inside_a_layer_of_ones_own():
     assert list(report["saturation"]) == [1, 0]
     assert report["kind"] == ["HandWritten", "HandWritten"]
     assert report["update_ratio"][1] == math.inf  # W = 0 with a gradient
+    (gradient,) = torch.autograd.grad(F.cross_entropy(net(draw(8, 4)), labels(8)), [net[1].W])
+    assert report["grad_weight"][1] == pytest.approx(gradient.norm().item(), rel=1e-12)  # without b
 
 
 # --- against autograd's own hooks ---------------------------------------------------------------------
@@ -514,6 +522,16 @@ def test_frozen_layers_still_show_the_gradient_of_the_signal():
     assert np.isfinite(free["grad_weight"]).all()
 
 
+def test_a_layer_that_is_partly_frozen():
+    net = build(lambda: Net(lambda m, x: m.cell(x, torch.tanh(x)), cell=nn.RNNCell(4, 4)))
+    net.cell.weight_ih.requires_grad_(False)
+    report = layer_report(net, draw(8, 4), None, mean_square)
+    (gradient,) = torch.autograd.grad(mean_square(net(draw(8, 4))), [net.cell.weight_hh])
+    assert report["grad_weight"][0] == pytest.approx(gradient.norm().item(), rel=1e-12)
+    ratio = (gradient.norm() / net.cell.weight_hh.norm()).item()
+    assert report["update_ratio"][0] == pytest.approx(ratio, rel=1e-12)
+
+
 def test_a_layer_that_does_not_reach_the_loss():
     def run(m, x):
         m.aside(x)
@@ -558,10 +576,11 @@ def test_parameters_of_the_model_itself():
 
         def forward(self, x):
             for w in self.weights:
-                x = x @ w.T
+                x = torch.tanh(x @ w.T)
             return x
 
     report = layer_report(Bare(), draw(8, 4), labels(8))
+    assert 0 < report["saturation"][0] < 1
     assert report["name"] == ["(model)"] and report["kind"] == ["Bare"] and list(report["units"]) == [3]
     assert report["grad_weight"][0] > 0
     assert layer_report(nn.Linear(4, 3), torch.ones(2, 4), labels(2))["name"] == ["(model)"]
@@ -812,6 +831,13 @@ def test_text(report):
         "            0        1.00            –             –\n"
         "loss = 2.30"
     )
+
+
+def test_rounding_noise_prints_as_zero():
+    x = draw(1, 16).expand(6, 16) * (1 + 1e-15 * draw(6, 1))
+    report = layer_report(nets.mlp([16, 5], "tanh", generator=generator()), x, labels(6))
+    assert 0 < report["preact_var"][0] < 1e-25
+    assert repr(report).splitlines()[1].split()[4] == "0"
 
 
 def test_html_is_a_table_with_headers_and_escaped_names(report):

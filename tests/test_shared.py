@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from signalprop import activations, bands, data, ensemble, explore, nets, report
+from signalprop import activations, bands, data, ensemble, explore, nets, report, theory
 from signalprop.glue import significant
 
 
@@ -156,6 +156,50 @@ def test_ensemble_bad_input():
         ensemble.train(model, torch.ones(4, 3), torch.zeros(5).long(), steps=1, lr=1, generator=rng())
 
 
+# --- random deep nets ----------------------------------------------------------------------------------
+
+
+def test_propagate_is_the_backward_recursion():
+    arguments = dict(width=6, depth=3, members=2, batch=4)
+    found = ensemble.propagate("tanh", 1.3, 0.1, **arguments, generator=rng(3))
+    # The same draws, by hand: δ_l = φ′(z_l) ∘ (W_{l+1}ᵀ δ_{l+1}).
+    g = rng(3)
+    net = ensemble.Ensemble(2, [6, 6, 6, 6, 1], "tanh", 1.3, 0.1, generator=g)
+    x = torch.randn(2, 4, 6, generator=g, dtype=torch.float64)
+    a = (x / x.square().mean(-1, keepdim=True).sqrt()).mT
+    weights, zs = [w.detach() for w in net.weights], []
+    for w, b in zip(weights[:-1], net.biases):
+        zs.append(w @ a + b.detach().mT)
+        a = torch.tanh(zs[-1])
+    delta = torch.ones(2, 1, 4, dtype=torch.float64)
+    for l in (2, 1, 0):
+        delta = (1 - torch.tanh(zs[l]) ** 2) * (weights[l + 1].mT @ delta)
+        np.testing.assert_allclose(found.gradient[:, l], delta.square().sum((1, 2)).numpy(), rtol=1e-12)
+        np.testing.assert_allclose(found.q[:, l], zs[l].square().mean((1, 2)).numpy(), rtol=1e-12)
+
+
+@pytest.mark.parametrize("activation, sigma_w2, sigma_b2", [("tanh", 2.5, 0.05), ("sigmoid", 4.0, 0.0)])
+def test_wide_nets_follow_mean_field_theory(activation, sigma_w2, sigma_b2):
+    signals = ensemble.propagate(activation, sigma_w2, sigma_b2, width=200, depth=12, members=10, batch=8, generator=rng())
+    slope = -bands.fit_slope(np.log(signals.gradient))
+    expected = theory.log_gradient_slope(activation, sigma_w2, sigma_b2, q0=sigma_w2 + sigma_b2, depth=12)
+    assert np.median(slope) == pytest.approx(expected, abs=0.06)
+    q = theory.q_trajectory(activation, sigma_w2, sigma_b2, sigma_w2 + sigma_b2, 12)
+    np.testing.assert_allclose(np.median(signals.q, axis=0), q, rtol=0.1)
+
+
+def test_gradient_profile():
+    np.testing.assert_allclose(theory.gradient_profile("relu", 1.0, depth=4), [1 / 8, 1 / 4, 1 / 2, 1])
+    slope = -bands.fit_slope(np.log(theory.gradient_profile("tanh", 2.0, 0.05, depth=9)))
+    assert slope == pytest.approx(theory.log_gradient_slope("tanh", 2.0, 0.05, q0=2.05, depth=9))
+
+
+@pytest.mark.parametrize("change", [{"depth": 0}, {"batch": 0}, {"members": 0}, {"width": 0}])
+def test_propagate_refuses(change):
+    with pytest.raises(ValueError, match="expected"):
+        ensemble.propagate("tanh", 1.0, **{"width": 4, "depth": 3, "members": 2, **change}, generator=rng())
+
+
 # --- bands -----------------------------------------------------------------------------------------------
 
 
@@ -223,6 +267,7 @@ def test_an_interactive_figure_links_slider_and_pictures_and_describes_each():
     figure = explore.slider(lambda ax, v: ax.plot([0, v]), [1, 5], "depth", lambda v: f'a line to "{v}"')
     slider, stack = figure.children
     assert [option[0] for option in slider.options] == ["1", "5"] and len(stack.children) == 2
+    assert slider.index == stack.selected_index == 1
     assert 'aria-label="a line to &quot;5&quot;"' in stack.children[1].value
     assert repr(figure) == "[interactive figure] depth: 1 to 5"
     both = explore.tabs({"a": figure, "b": figure}, "kind")

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import jupytext
 import nbformat
+import yaml
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
@@ -127,6 +128,14 @@ def blank(source):
     return "\n".join(out)
 
 
+def prepared(source, for_students):
+    """A code cell's source as the notebook gets it."""
+    if source.rstrip().endswith(";"):
+        raise Trouble("nbval does not honour a ';' at the end of a cell; end a figure's cell with plt.show()")
+    without_answers = blank(source)  # also where they stay: the markers must pair
+    return without_answers if for_students else source
+
+
 def build(item):
     """The notebook as its text makes it: unexecuted, with stable cell ids and the hashes of its making."""
     notebook = jupytext.reads(read_text(item.source), fmt="md:myst")
@@ -135,9 +144,9 @@ def build(item):
     notebook.cells.insert(min(first_code, 1), setup_cell())
     seen = {}
     for cell in notebook.cells:
-        if item.blank and cell.cell_type == "code":
+        if cell.cell_type == "code":
             try:
-                cell.source = blank(cell.source)
+                cell.source = prepared(cell.source, item.blank)
             except Trouble as trouble:
                 raise Trouble(f"{item.source.relative_to(ROOT).as_posix()}: {trouble}, in the cell:\n{cell.source}") from None
         key = f"{cell.cell_type}\0{cell.source}"
@@ -278,10 +287,23 @@ def check():
 # --- the way back ----------------------------------------------------------------------------------------
 
 
+class _Tidy(yaml.SafeDumper):
+    """Cell metadata as a person would write it: long texts as blocks, lists on one line."""
+
+
+_Tidy.add_representer(str, lambda d, v: d.represent_scalar("tag:yaml.org,2002:str", v, "|" if "\n" in v else None))
+_Tidy.add_representer(list, lambda d, v: d.represent_sequence("tag:yaml.org,2002:seq", v, flow_style=True))
+
+
 def as_text(notebook):
     """A notebook as the MyST Markdown that people edit, without the version of the tool that wrote it."""
+
+    def tidy(match):
+        return match[1] + yaml.dump(yaml.safe_load(match[2]), Dumper=_Tidy, width=10**6, allow_unicode=True) + "---\n"
+
     text = jupytext.writes(notebook, fmt="md:myst")
-    return re.sub(r"^    (format|jupytext)_version: .*\n", "", text, count=2, flags=re.MULTILINE)
+    text = re.sub(r"^    (format|jupytext)_version: .*\n", "", text, count=2, flags=re.MULTILINE)
+    return re.sub(r"^(```\{code-cell\}[^\n]*\n---\n)(.*?\n)---\n", tidy, text, flags=re.MULTILINE | re.DOTALL)
 
 
 def pull(path):

@@ -56,12 +56,12 @@ def write_configuration():
     """`_config.yml` as Jupyter Book gets it: buttons that need the repository's address only where it is set."""
     settings = configuration()
     address, branch = repository()
+    options = settings["sphinx"]["config"]["html_theme_options"]
+    launch_buttons = settings.pop("launch_buttons")
+    settings.pop("repository")
     if address:
-        settings["repository"] = {"url": address, "branch": branch}
-        settings["html"].update(use_repository_button=True, use_edit_page_button=True)
-    else:
-        settings.pop("repository", None)
-        settings.pop("launch_buttons", None)
+        options.update(repository_url=address, repository_branch=branch, path_to_docs="")
+        options.update(use_repository_button=True, use_edit_page_button=True, launch_buttons=launch_buttons)
     # Jupyter Book looks for local extensions beside the file it is given.
     folders = settings["sphinx"]["local_extensions"]
     settings["sphinx"]["local_extensions"] = {name: str(ROOT / folder) for name, folder in folders.items()}

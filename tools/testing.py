@@ -27,7 +27,8 @@ def nbval(mode, folders, **environment):
 
 def unit_tests():
     """Unit tests, and tests that plant faults (tests/)"""
-    pytest("--ignore=tests/test_site.py", "--doctest-modules", "tests", "signalprop", "labcheck", "tools")
+    split = ["-n", "2", "--dist", "loadfile", "--durations=8"]
+    pytest(*split, "--ignore=tests/test_site.py", "--doctest-modules", "tests", "signalprop", "labcheck", "tools")
 
 
 def derived_files():

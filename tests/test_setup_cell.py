@@ -1,0 +1,60 @@
+"""A notebook opened elsewhere (Colab) runs with only what its own set-up cell installs."""
+
+import os
+import subprocess
+import sys
+from importlib.metadata import version
+
+import nbformat
+import pytest
+from jupyter_client.manager import KernelManager
+from nbclient import NotebookClient
+
+from tools import notebooks
+from tools.paths import ROOT
+
+OPENED = [item for item in notebooks.derived() if not item.blank]
+
+
+@pytest.fixture(scope="session")
+def clone(tmp_path_factory):
+    """The course's files in a new folder, and beside it an empty venv that holds nothing but a Jupyter kernel."""
+    folder = tmp_path_factory.mktemp("elsewhere")
+    names = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, check=True
+    )
+    for name in filter(None, names.stdout.decode().split("\0")):
+        if (ROOT / name).is_file():
+            (folder / "clone" / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / "clone" / name).write_bytes((ROOT / name).read_bytes())
+    subprocess.run([sys.executable, "-m", "venv", folder / "venv"], check=True)
+    pip = [folder / "venv/bin/python", "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
+    subprocess.run([*pip, f"ipykernel=={version('ipykernel')}"], check=True)
+    return folder
+
+
+def kernel(folder):
+    """A manager that starts the kernel of the empty venv."""
+    manager = KernelManager()
+    manager.kernel_spec.argv = [str(folder / "venv/bin/python"), "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    return manager
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the empty venv is laid out as on Linux and macOS")
+@pytest.mark.parametrize("item", OPENED, ids=lambda item: item.name)
+def test_a_notebook_runs_with_only_what_its_setup_cell_installs(item, clone, monkeypatch):
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    # The pinned versions, so that the machine's small build of torch is taken.
+    monkeypatch.setenv("PIP_CONSTRAINT", str(ROOT / "requirements.txt"))
+    notebook = nbformat.read(item.target, as_version=4)
+    setup = next(c for c in notebook.cells if notebooks.SETUP_TAG in c.metadata.get("tags", []))
+    assert setup is next(c for c in notebook.cells if c.cell_type == "code")
+    place = str(clone / "clone" / item.target.parent.name)
+    client = NotebookClient(notebook, timeout=600, resources={"metadata": {"path": place}}, km=kernel(clone))
+    client.execute()
+    where = NotebookClient(
+        nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("import signalprop; print(signalprop.__file__)")]),
+        resources={"metadata": {"path": place}},
+        km=kernel(clone),
+    ).execute()
+    assert str(clone / "venv") in where.cells[0].outputs[0].text
