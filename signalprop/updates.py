@@ -156,11 +156,11 @@ def draw_ratios(ax, ratios):
     Axes
     """
     bands.draw(ax, np.arange(1, ratios.shape[1] + 1), ratios, log=True)
-    for dtype in (torch.bfloat16, torch.float16, torch.float32):
-        limit = half_gap(1.0, dtype)
+    across = ax.get_yaxis_transform()
+    for dtype, side in [(torch.bfloat16, "bottom"), (torch.float16, "top"), (torch.float32, "top")]:
+        limit, name = half_gap(1.0, dtype), str(dtype).removeprefix("torch.")
         ax.axhline(limit, color="0.4", linestyle=":", linewidth=1)
-        name = str(dtype).removeprefix("torch.")
-        ax.text(0.99, limit, name, transform=ax.get_yaxis_transform(), ha="right", va="bottom", fontsize=9, color="0.3")
+        ax.text(0.99, limit, name, transform=across, ha="right", va=side, fontsize=9, color="0.3")
     ax.set(yscale="log", xlabel="layer l", ylabel="update ratio ‖ΔW‖/‖W‖")
     ax.minorticks_off()
     return ax

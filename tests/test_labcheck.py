@@ -29,7 +29,7 @@ def cases(kind):
 
 
 @pytest.fixture(autouse=True)
-def fresh_session(monkeypatch):
+def fresh_kernel(monkeypatch):
     monkeypatch.setattr(labcheck.notebook, "_latest", {})
 
 
@@ -294,11 +294,11 @@ def test_progress_shows_the_latest_results():
 
 def test_probes_load_no_questions_and_no_theory():
     code = (
-        "import sys, labcheck.probes as p; p.find('lab03.dphi');"
-        "print([m for m in sys.modules if m.startswith(('labcheck.', 'signalprop'))])"
+        "import json, sys, labcheck.probes as p; p.find('lab03.dphi');"
+        "print(json.dumps([m for m in sys.modules if m.startswith(('labcheck.', 'signalprop'))]))"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    loaded = set(eval(out))
+    loaded = set(json.loads(out))
     assert loaded == {"labcheck.probes", "labcheck.probes.calling", "labcheck.probes.lab03"}
 
 

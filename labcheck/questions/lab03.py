@@ -476,8 +476,8 @@ def chi1_judge(inputs, evidence):
         pairs = [(got[i], got[i + half]) for i in indices if i + half in got]
         if any(abs(first - second) > CHI1_TOLERANCE / 2 * abs(first) for first, second in pairs):
             return (
-                "Two calls on the same input differ by more than the 1 % that is asked for: take more samples "
-                "(10⁶ are enough), or integrate on a grid."
+                "Two calls on the same input differ by more than 0.5 %, too much for an error of 1 %: take more "
+                "samples (10⁶ are enough), or integrate on a grid."
             )
         total = [got[i] / expected[i] for i in indices if cases[i]["aspect"] == "constant slope"]
         if total and not _relatively_close(total[0], 1) and all(_relatively_close(t, total[0]) for t in total):
