@@ -1,5 +1,6 @@
 """The checks themselves: blanks, many seeds, correct answers, wrong answers, and whatever a student may pass."""
 
+import importlib
 import json
 import subprocess
 import sys
@@ -15,7 +16,8 @@ from labcheck import check, progress, questions
 
 QUESTIONS = [q for lab in questions.LABS for q in questions.of(lab)]
 NAMES = [q.name for q in QUESTIONS]
-ANSWERS = {"lab03": lab03}
+# tests/lab_answers/labNN.py: CORRECT and WRONG, by the short name of each question.
+ANSWERS = {lab: importlib.import_module(f"lab_answers.{lab}") for lab in questions.LABS}
 
 
 def cases(kind):
@@ -45,21 +47,23 @@ def test_reference_earns_all_points_on_a_thousand_seeds(name):
         assert verdict.points == verdict.max_points == question.max_points and not verdict.hints
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_every_question_is_tried_with_right_and_wrong_answers(name):
+    lab, short = name.split(".")
+    assert len(ANSWERS[lab].CORRECT.get(short, [])) >= 3, f"add correct answers to tests/lab_answers/{lab}.py"
+    assert len(ANSWERS[lab].WRONG.get(short, {})) >= 3, f"add wrong answers to tests/lab_answers/{lab}.py"
+
+
 def by_raising(*arguments):
     raise NotImplementedError("write your answer here")
 
 
-def by_passing(a, b, c=None):
-    """A stub."""
-
-
-def by_ellipsis(a, b, c=None): ...
-
-
-@pytest.mark.parametrize("blank", [by_raising, by_passing, by_ellipsis])
+@pytest.mark.parametrize("body", ["raise NotImplementedError", "pass", "...", '"""A stub."""', "return None"])
 @pytest.mark.parametrize("name", NAMES)
-def test_blank_is_not_attempted(name, blank):
-    result = check(name, blank)
+def test_blank_is_not_attempted(name, body):
+    signature, place = questions.get(name).signature, {}
+    exec(f"def {signature}:\n    {body}", place)
+    result = check(name, place[signature.split("(")[0]])
     assert (result.status, result.points, result.passed, result.hints) == ("not attempted", 0, False, [])
     assert repr(result).startswith("– not attempted")
 
@@ -336,8 +340,8 @@ def round_trip(data):
 @pytest.mark.parametrize("name", NAMES)
 def test_inputs_and_evidence_survive_as_json_and_bytes(name):
     question = questions.get(name)
-    answers = ANSWERS["lab03"]
-    short = name.partition(".")[2]
+    lab, short = name.split(".")
+    answers = ANSWERS[lab]
     for answer in [*answers.CORRECT[short], *(case[0] for case in answers.WRONG[short].values()), by_raising, 3]:
         inputs = question.inputs(torch.Generator().manual_seed(1))
         evidence = question.evidence(answer, round_trip(inputs))
