@@ -87,7 +87,7 @@ class Signals(NamedTuple):
 
     z : list over the hidden layers of tensors (members, batch, width), the pre-activations
     q : array (members, depth), mean of z² over batch and units
-    gradient : array (members, depth), *squared* norm ‖∂L/∂z_l‖², summed over batch and units
+    gradient : array (members, depth), *squared* norm ‖∂ℒ/∂z_l‖², summed over batch and units
     """
 
     z: list
@@ -98,7 +98,7 @@ class Signals(NamedTuple):
 def propagate(activation, sigma_w2, sigma_b2=0.0, *, width=200, depth=20, members=20, batch=1, generator):
     """Send random inputs forward and a gradient back through random nets at initialisation.
 
-    Each net has `depth` hidden layers of `width` units and a random linear read-out to one number. The loss L is
+    Each net has `depth` hidden layers of `width` units and a random linear read-out to one number. The loss ℒ is
     the sum of that number over the batch. Each net gets inputs of its own, Gaussian, scaled to mean square 1, so
     that layer 1 has q = σ_w² + σ_b² on average.
 

@@ -40,7 +40,7 @@ def layer_report(model, x, y, loss=nn.functional.cross_entropy, lr=1.0):
 
     A layer is a module that owns parameters itself: linear, convolutional, recurrent, normalisation and
     embedding layers, and any module of your own. z is its output (for a linear or convolutional layer the
-    pre-activation), L the loss. The first axis of z counts the samples.
+    pre-activation), ℒ the loss. The first axis of z counts the samples.
 
     ============== ====================================================================================
     column         meaning (no unit; NaN where it does not apply)
@@ -56,14 +56,14 @@ def layer_report(model, x, y, loss=nn.functional.cross_entropy, lr=1.0):
     saturation     share of the outputs of the sigmoid or tanh that follows within 0.05 of a bound
     dead           share of the units of the ReLU-like activation that follows whose output is exactly 0
                    for every sample (and position)
-    grad_preact    ‖δ‖, Frobenius norm of δ = ∂L/∂z over the whole batch. Where a layer returns several
+    grad_preact    ‖δ‖, Frobenius norm of δ = ∂ℒ/∂z over the whole batch. Where a layer returns several
                    tensors (output and state of an LSTM), the norm over all of them
     grad_ratio     ‖δ‖ over the ‖δ‖ of the last row: a ratio of norms, so mean-field's √χ₁ per layer
-    grad_weight    ‖∂L/∂W‖, Frobenius norm over the module's own parameters that are trained, biases (a
+    grad_weight    ‖∂ℒ/∂W‖, Frobenius norm over the module's own parameters that are trained, biases (a
                    parameter with "bias" in its name, or named "b") left out. A parameter that is used
                    several times has one gradient, the total, and every row of it shows that total. NaN
                    if all are frozen or do not reach the loss
-    update_ratio   lr · ‖∂L/∂W‖ / ‖W‖, over the same parameters: the relative change that one plain SGD
+    update_ratio   lr · ‖∂ℒ/∂W‖ / ‖W‖, over the same parameters: the relative change that one plain SGD
                    step makes
     ============== ====================================================================================
 

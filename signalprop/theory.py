@@ -123,9 +123,9 @@ def depth_scale(chi):
 
 
 def gradient_profile(activation, sigma_w2, sigma_b2=0.0, *, depth, q0=None):
-    """‖∂L/∂z_l‖²/‖∂L/∂z_L‖² of the layers l = 1 … L, L = depth: *squared* norms, the last entry is 1.
+    """‖∂ℒ/∂z_l‖²/‖∂ℒ/∂z_L‖² of the layers l = 1 … L, L = depth: *squared* norms, the last entry is 1.
 
-    ‖∂L/∂z_l‖² = χ₁(q_l) ‖∂L/∂z_{l+1}‖² [Schoenholz et al. 2017], along the variances that start at q_1 = q0,
+    ‖∂ℒ/∂z_l‖² = χ₁(q_l) ‖∂ℒ/∂z_{l+1}‖² [Schoenholz et al. 2017], along the variances that start at q_1 = q0,
     so it holds before q settles, too. By default q0 = σ_w² + σ_b², as for inputs of mean square 1.
     """
     q = q_trajectory(activation, sigma_w2, sigma_b2, sigma_w2 + sigma_b2 if q0 is None else q0, depth)
@@ -134,7 +134,7 @@ def gradient_profile(activation, sigma_w2, sigma_b2=0.0, *, depth, q0=None):
 
 
 def log_gradient_slope(activation, sigma_w2, sigma_b2=0.0, q0=1.0, depth=30, first=1):
-    """Least-squares slope of ln‖∂L/∂z_l‖² over the layers l = first … depth, per layer *towards the input*.
+    """Least-squares slope of ln‖∂ℒ/∂z_l‖² over the layers l = first … depth, per layer *towards the input*.
 
     Once q has settled it is ln χ₁: negative where the gradient vanishes. See `gradient_profile`.
     """

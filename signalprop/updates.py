@@ -83,14 +83,14 @@ class LayerNorms(NamedTuple):
     weight: np.ndarray
 
     def update_ratio(self, lr):
-        """lr·‖∂L/∂W‖/‖W‖: the relative change that one plain SGD step makes, shape (members, layers)."""
+        """lr·‖∂ℒ/∂W‖/‖W‖: the relative change that one plain SGD step makes, shape (members, layers)."""
         return lr * self.gradient / self.weight
 
 
 def layer_norms(net, x, y):
-    """Frobenius norms of every member and layer, for the mean cross-entropy L of one batch.
+    """Frobenius norms of every member and layer, for the mean cross-entropy ℒ of one batch.
 
-    `delta` is ‖∂L/∂z_l‖ and `input` is ‖a_{l−1}‖, both over the whole batch; `gradient` is ‖∂L/∂W_l‖ and
+    `delta` is ‖∂ℒ/∂z_l‖ and `input` is ‖a_{l−1}‖, both over the whole batch; `gradient` is ‖∂ℒ/∂W_l‖ and
     `weight` is ‖W_l‖. For a single sample `gradient` = `delta`·`input` exactly. Norms, not squared.
 
     Parameters

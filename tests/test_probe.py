@@ -460,7 +460,7 @@ def test_a_cell_has_one_row_for_each_time_step():
     x = draw(5, 3, 3)
     report = layer_report(net, x, None, lambda h, _: h.sum())
     assert report["name"] == ["cell", "cell#2", "cell#3"]
-    # ∂L/∂h_t = diag(1 − h_{t+1}²) applied to ∂L/∂h_{t+1}, then W_hh, by hand.
+    # ∂ℒ/∂h_t = diag(1 − h_{t+1}²) applied to ∂ℒ/∂h_{t+1}, then W_hh, by hand.
     with torch.no_grad():
         states = [torch.zeros(5, 4, dtype=torch.float64)]
         for t in range(3):
