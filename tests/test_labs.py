@@ -39,5 +39,18 @@ def test_the_solution_scores_full_marks(item):
     assert f"{total} of {total}" in text.splitlines()[-1]
 
 
+@pytest.mark.parametrize("item", SOLUTIONS, ids=lambda item: item.name)
+def test_the_answers_of_the_solution_pass_on_a_thousand_seeds(item):
+    cells = [cell.source for cell in nbformat.read(item.target, as_version=4).cells if cell.cell_type == "code"]
+    place = {}
+    for source in cells:
+        if notebooks.BEGIN in source or source.startswith("import "):
+            exec(source, place)
+    for question in asked(item):
+        answer = place[question.signature.split("(")[0]]
+        for seed in range(1000):
+            assert question.check(answer, seed).status == "passed", (question.name, seed)
+
+
 def test_every_lab_has_its_questions():
     assert LABS and all(asked(item) for item in LABS)
