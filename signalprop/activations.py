@@ -58,6 +58,15 @@ ACTIVATIONS = {
 BOUNDS = {"sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0)}
 
 
+def near_bound(a, name, tol=0.05):
+    """Which activations are saturated: a boolean tensor of the shape of `a`, true within `tol` of a bound.
+
+    `name` is a key of `BOUNDS`; `tol` is in units of a.
+    """
+    low, high = BOUNDS[name]
+    return (a <= low + tol) | (a >= high - tol)
+
+
 def get(activation):
     """The `Activation` for a name, an `Activation`, or any elementwise callable (then taken as smooth).
 

@@ -18,10 +18,9 @@ from torch.nn.utils.parametrize import type_before_parametrizations
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map_only
 
-from .activations import BOUNDS
+from .activations import BOUNDS, near_bound
 from .glue import significant
 
-TOLERANCE = 0.05
 PAIRS_FROM = 256
 
 # By the name of the torch function, without the "_" of an in-place one.
@@ -187,7 +186,7 @@ class _Row:
 
     def credit(self, name, a):
         if name in BOUNDS:
-            self.near_bound.append(_near_bound(a, *BOUNDS[name]).flatten())
+            self.near_bound.append(near_bound(a, name).flatten())
         else:
             self.always_zero.append((_units_last(a, self.axis) == 0).all(dim=0))
 
@@ -322,10 +321,6 @@ def _own_parameters(module):
 
 def _is_bias(name):
     return "bias" in name or name == "b"
-
-
-def _near_bound(a, low, high):
-    return (a <= low + TOLERANCE) | (a >= high - TOLERANCE)
 
 
 def _units_last(z, axis):

@@ -8,7 +8,7 @@ import torch
 from scipy.special import logit, ndtr
 
 from . import style, theory
-from .activations import BOUNDS
+from .activations import BOUNDS, near_bound
 from .bands import fit_slope
 from .ensemble import Ensemble, train
 
@@ -30,10 +30,10 @@ def saturated_fraction(a, name, tol=0.05):
     ValueError
         If the activation has no bounds, `tol` is out of range, or `a` is empty.
     """
-    low, high = _bounds(name, tol)
+    _bounds(name, tol)
     if a.numel() == 0:
         raise ValueError(f"expected at least one activation, got shape {tuple(a.shape)}")
-    return ((a <= low + tol) | (a >= high - tol)).double().mean().item()
+    return near_bound(a, name, tol).double().mean().item()
 
 
 def saturated_share(name, q, tol=0.05):
@@ -173,7 +173,7 @@ def watch_training(x, y, *, activation, sigma_w2, depth, steps, lr, width=32, se
     ValueError
         If the activation has no bounds, or `steps` does not rise from 0 or above.
     """
-    low, high = _bounds(activation)
+    _bounds(activation)
     steps = list(steps)
     if not steps or steps[0] < 0 or any(b <= a for a, b in zip(steps, steps[1:])):
         raise ValueError(f"expected steps that rise from 0 or above, got {steps}")
@@ -188,7 +188,7 @@ def watch_training(x, y, *, activation, sigma_w2, depth, steps, lr, width=32, se
             done = step
         with torch.no_grad():
             a = [net.activation(z) for z in net.preactivations(x)[:-1]]
-            near = [((v <= low + 0.05) | (v >= high - 0.05)).double().mean((1, 2)) for v in a]
+            near = [near_bound(v, activation).double().mean((1, 2)) for v in a]
             mean = [v.mean((1, 2)) for v in a]
             records.append((torch.stack(near, 1), torch.stack(mean, 1), net.accuracy(x, y)))
     return History(steps, *(torch.stack(column, 1).numpy() for column in zip(*records)))
