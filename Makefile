@@ -5,10 +5,10 @@ TOOLS := $(BIN)/python -m tools
 READY := .venv/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help site test test-paths notebooks pull lab clean
+.PHONY: help site test test-paths notebooks studies studies-again pull lab clean
 
 help: ## list the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 site: $(READY) ## build the site into _build/html and say how to open it
 	@$(TOOLS) site
@@ -21,6 +21,12 @@ test-paths: $(READY) ## re-execute the notebooks on other code paths of the proc
 
 notebooks: $(READY) ## build and execute the notebooks whose text or helper package has changed
 	@$(TOOLS) notebooks
+
+studies: $(READY) ## run the sweeps whose code has changed (minutes); chapters draw their results
+	@$(TOOLS) studies
+
+studies-again: $(READY) ## run all studies afresh and compare with what is stored; changes no file
+	@$(TOOLS) studies --again
 
 pull: $(READY) ## take edits made in JupyterLab back into book/: make pull NB=chapters/03_saturation.ipynb
 	@$(TOOLS) pull "$(NB)"

@@ -1,4 +1,4 @@
-"""Train many seeds and configurations of one fully connected net at once.
+"""Train many seeds and configurations of one net at once.
 
 The members' weights are stacked, so that one batched matrix product moves all of them. Members never
 interact: each sees its own minibatches, and the sum of their losses has a gradient that is block-diagonal.
@@ -12,60 +12,26 @@ import torch
 import torch.nn.functional as F
 
 from .activations import get
+from .progress import progress as bar
 
 
-class Ensemble(torch.nn.Module):
-    """E fully connected nets of the same shape.
+class Members(torch.nn.Module):
+    """E nets of the same shape that train side by side: the base of every ensemble.
+
+    A subclass defines ``forward(x)``. It maps x of shape (batch, …), the same inputs for all, or
+    (members, batch, …), each member its own, to logits of shape (members, batch, classes). Every parameter has a
+    leading dimension `members`, and a member's logits depend on its own slice only.
 
     Parameters
     ----------
     members : int
         E.
-    sizes : sequence of int
-        Features of the input, of each hidden layer, and of the output.
-    activation : str or callable
-        See `signalprop.activations.get`.
-    sigma_w2, sigma_b2 : float or tensor of shape (members,)
-        Scale of the initial weights and biases, as in `signalprop.nets.init_`.
-    generator : torch.Generator
-        Where the randomness comes from.
-
-    Attributes
-    ----------
-    weights : ParameterList of shape (members, out, in) each
-    biases : ParameterList of shape (members, 1, out) each
+    classes : int
     """
 
-    def __init__(self, members, sizes, activation, sigma_w2=1.0, sigma_b2=0.0, *, generator, dtype=torch.float64):
+    def __init__(self, members, classes):
         super().__init__()
-        if members < 1 or len(sizes) < 2 or min(sizes) < 1:
-            raise ValueError(f"expected members >= 1 and two or more positive sizes, got {members}, {list(sizes)}")
-        self.members, self.sizes, self.activation = members, tuple(sizes), get(activation)
-        std_w, std_b = (
-            torch.as_tensor(v, dtype=dtype).broadcast_to(members).sqrt()[:, None, None] for v in (sigma_w2, sigma_b2)
-        )
-        if not (torch.isfinite(std_w).all() and torch.isfinite(std_b).all()):
-            raise ValueError(f"expected finite variances >= 0, got sigma_w2 = {sigma_w2}, sigma_b2 = {sigma_b2}")
-
-        def normal(*shape):
-            return torch.randn(members, *shape, generator=generator, dtype=dtype)
-
-        self.weights, self.biases = torch.nn.ParameterList(), torch.nn.ParameterList()
-        for fan_in, fan_out in zip(sizes[:-1], sizes[1:]):
-            self.weights.append(normal(fan_out, fan_in) * std_w / math.sqrt(fan_in))
-            self.biases.append(normal(1, fan_out) * std_b)
-
-    def preactivations(self, x):
-        """z of every layer, a list of (members, batch, features); x is (batch, in) or (members, batch, in)."""
-        a, z = x.expand(self.members, -1, -1), []
-        for weight, bias in zip(self.weights, self.biases):
-            z.append(torch.baddbmm(bias, a, weight.mT))
-            a = self.activation(z[-1])
-        return z
-
-    def forward(self, x):
-        """Logits of shape (members, batch, out)."""
-        return self.preactivations(x)[-1]
+        self.members, self.classes = members, classes
 
     def losses(self, x, y):
         """Mean cross-entropy of each member in nats, shape (members,); y is (batch,) or (members, batch)."""
@@ -79,13 +45,125 @@ class Ensemble(torch.nn.Module):
         logits = self(x)
         hits = (logits.argmax(-1) == y).double().mean(-1)
         finite = logits.isfinite().all(-1).all(-1)
-        return torch.where(finite, hits, 1 / self.sizes[-1])
+        return torch.where(finite, hits, 1 / self.classes)
+
+
+NORMS = (None, "batch", "layer", "rms")
+EPS = 1e-5  # added to the variance, or to the mean square, under the root
+
+
+def normalise(z, norm):
+    """Normalise pre-activations without gain and bias.
+
+    "batch": each unit to mean 0 and variance 1 over the batch at hand [Ioffe and Szegedy 2015]; "layer": each
+    input to mean 0 and variance 1 over the units [Ba et al. 2016]; "rms": each input to mean square 1 over the
+    units [Zhang and Sennrich 2019]; None: as it is.
+
+    Parameters
+    ----------
+    z : tensor (members, batch, units)
+    norm : {None, "batch", "layer", "rms"}
+
+    Returns
+    -------
+    tensor of the shape of z
+
+    Raises
+    ------
+    ValueError
+        If the norm is unknown, or a batch of one input is to be normalised over the batch.
+    """
+    if norm == "batch":
+        if z.shape[1] < 2:
+            raise ValueError(f"expected two or more inputs to normalise over the batch, got {z.shape[1]}")
+        centred = z - z.mean(1, keepdim=True)
+        return centred * (centred.square().mean(1, keepdim=True) + EPS).rsqrt()
+    if norm == "layer":
+        return F.layer_norm(z, z.shape[-1:], eps=EPS)
+    if norm == "rms":
+        return z * (z.square().mean(-1, keepdim=True) + EPS).rsqrt()
+    if norm is None:
+        return z
+    raise ValueError(f"expected norm to be one of {', '.join(map(repr, NORMS))}; got {norm!r}")
+
+
+class Ensemble(Members):
+    """E fully connected nets.
+
+    Parameters
+    ----------
+    members : int
+        E.
+    sizes : sequence of int
+        Features of the input, of each hidden layer, and of the output.
+    activation : str or callable
+        See `signalprop.activations.get`.
+    sigma_w2, sigma_b2 : float or tensor of shape (members,)
+        Scale of the initial weights and biases, as in `signalprop.nets.init_`.
+    norm : {None, "batch", "layer", "rms"}
+        How each hidden layer is normalised, see `normalise`: z = gain · normalise(W a) + b. The gain starts at 1.
+        The read-out is not normalised.
+    generator : torch.Generator
+        Where the randomness comes from.
+
+    Attributes
+    ----------
+    weights : ParameterList of shape (members, out, in) each
+    biases : ParameterList of shape (members, 1, out) each
+    gains : ParameterList of shape (members, 1, out) each
+        One for each hidden layer; empty without a norm.
+    """
+
+    def __init__(self, members, sizes, activation, sigma_w2=1.0, sigma_b2=0.0, *, norm=None, generator, dtype=torch.float64):
+        if members < 1 or len(sizes) < 2 or min(sizes) < 1:
+            raise ValueError(f"expected members >= 1 and two or more positive sizes, got {members}, {list(sizes)}")
+        if norm not in NORMS:
+            raise ValueError(f"expected norm to be one of {', '.join(map(repr, NORMS))}; got {norm!r}")
+        super().__init__(members, sizes[-1])
+        self.sizes, self.activation, self.norm = tuple(sizes), get(activation), norm
+        std_w, std_b = (
+            torch.as_tensor(v, dtype=dtype).broadcast_to(members).sqrt()[:, None, None] for v in (sigma_w2, sigma_b2)
+        )
+        if not (torch.isfinite(std_w).all() and torch.isfinite(std_b).all()):
+            raise ValueError(f"expected finite variances >= 0, got sigma_w2 = {sigma_w2}, sigma_b2 = {sigma_b2}")
+
+        def normal(*shape):
+            return torch.randn(members, *shape, generator=generator, dtype=dtype)
+
+        self.weights, self.biases, self.gains = (torch.nn.ParameterList() for _ in range(3))
+        for fan_in, fan_out in zip(sizes[:-1], sizes[1:]):
+            self.weights.append(normal(fan_out, fan_in) * std_w / math.sqrt(fan_in))
+            self.biases.append(normal(1, fan_out) * std_b)
+        if norm is not None:
+            self.gains.extend(torch.ones(members, 1, n, dtype=dtype) for n in sizes[1:-1])
+
+    def preactivations(self, x):
+        """What enters φ in every layer, and the logits: a list of z, each (members, batch, features).
+
+        x is (batch, in) or (members, batch, in). With a norm, z is what comes out of it.
+        """
+        a, z = x.expand(self.members, -1, -1), []
+        for layer, (weight, bias) in enumerate(zip(self.weights, self.biases)):
+            if layer < len(self.gains):
+                z.append(normalise(a @ weight.mT, self.norm) * self.gains[layer] + bias)
+            else:
+                z.append(torch.baddbmm(bias, a, weight.mT))
+            a = self.activation(z[-1])
+        return z
+
+    def forward(self, x):
+        """Logits of shape (members, batch, classes)."""
+        return self.preactivations(x)[-1]
+
+    def layers(self):
+        """The parameters of each layer, a list of lists, the read-out last."""
+        return [[w, b, *self.gains[i : i + 1]] for i, (w, b) in enumerate(zip(self.weights, self.biases))]
 
 
 class Signals(NamedTuple):
     """What `propagate` measures in random nets.
 
-    z : list over the hidden layers of tensors (members, batch, width), the pre-activations
+    z : list over the hidden layers of tensors (members, batch, width), the pre-activations: what enters φ
     q : array (members, depth), mean of z² over batch and units
     gradient : array (members, depth), *squared* norm ‖∂ℒ/∂z_l‖², summed over batch and units
     """
@@ -95,12 +173,17 @@ class Signals(NamedTuple):
     gradient: np.ndarray
 
 
-def propagate(activation, sigma_w2, sigma_b2=0.0, *, width=200, depth=20, members=20, batch=1, generator):
+def propagate(
+    activation, sigma_w2, sigma_b2=0.0, *, width=200, depth=20, members=20, batch=1, norm=None, generator
+):
     """Send random inputs forward and a gradient back through random nets at initialisation.
 
     Each net has `depth` hidden layers of `width` units and a random linear read-out to one number. The loss ℒ is
     the sum of that number over the batch. Each net gets inputs of its own, Gaussian, scaled to mean square 1, so
     that layer 1 has q = σ_w² + σ_b² on average.
+
+    With batch normalisation ℒ is a sum with random weights, N(0, 1) for each input: a gradient that is the same
+    for all inputs is what this norm takes away.
 
     Parameters
     ----------
@@ -108,6 +191,8 @@ def propagate(activation, sigma_w2, sigma_b2=0.0, *, width=200, depth=20, member
         As in `signalprop.nets.mlp`.
     members : int
         Nets to draw.
+    norm : {None, "batch", "layer", "rms"}
+        As in `Ensemble`.
     generator : torch.Generator
         Where the randomness comes from.
 
@@ -118,32 +203,55 @@ def propagate(activation, sigma_w2, sigma_b2=0.0, *, width=200, depth=20, member
     """
     if depth < 1 or batch < 1:
         raise ValueError(f"expected depth >= 1 and batch >= 1, got {depth} and {batch}")
-    net = Ensemble(members, [width] * (depth + 1) + [1], activation, sigma_w2, sigma_b2, generator=generator)
+    sizes = [width] * (depth + 1) + [1]
+    net = Ensemble(members, sizes, activation, sigma_w2, sigma_b2, norm=norm, generator=generator)
     x = torch.randn(members, batch, width, generator=generator, dtype=torch.float64)
     x = x / x.square().mean(-1, keepdim=True).sqrt()
     *hidden, out = net.preactivations(x)
+    if norm == "batch":
+        out = out * torch.randn(out.shape, generator=generator, dtype=torch.float64)
     gradients = torch.autograd.grad(out.sum(), hidden)
     hidden = [z.detach() for z in hidden]
     q = torch.stack([z.square().mean((1, 2)) for z in hidden], 1)
     return Signals(hidden, q.numpy(), torch.stack([g.square().sum((1, 2)) for g in gradients], 1).numpy())
 
 
-def train(model, x, y, *, steps, lr, optimiser="sgd", momentum=0.9, eps=1e-8, batch_size=32, layer_scale=None, generator):
+def train(
+    model,
+    x,
+    y,
+    *,
+    steps,
+    lr,
+    optimiser="sgd",
+    momentum=0.9,
+    eps=1e-8,
+    batch_size=32,
+    layer_scale=None,
+    clip=None,
+    generator,
+    progress=False,
+):
     """Train every member on its own minibatches of (x, y), in place.
 
     Parameters
     ----------
-    model : Ensemble
-    x, y : tensors of shape (n, in) and (n,)
+    model : Members
+    x, y : tensors of shape (n, …) and (n,)
     lr : float or tensor of shape (members,)
         Learning rate of each member.
     optimiser : {"sgd", "adam"}
         SGD with `momentum`, or Adam with β = (0.9, 0.999) and `eps` [Kingma and Ba 2015].
     layer_scale : tensor of shape (layers,) or (members, layers), optional
-        Factor on each layer's gradient after the backward pass; the forward pass and the backward pass
-        through the other layers stay as they are. 0 freezes a layer.
+        For an `Ensemble`: factor on each layer's gradient after the backward pass; the forward pass and the
+        backward pass through the other layers stay as they are. 0 freezes a layer.
+    clip : float, optional
+        Each member's gradient is scaled down to this norm if it is larger (all its parameters together, after
+        `layer_scale`), by the formula of `torch.nn.utils.clip_grad_norm_`.
     generator : torch.Generator
         Draws the minibatches.
+    progress : bool
+        Draw a progress bar on stderr.
 
     Returns
     -------
@@ -153,29 +261,43 @@ def train(model, x, y, *, steps, lr, optimiser="sgd", momentum=0.9, eps=1e-8, ba
     Raises
     ------
     ValueError
-        If the optimiser is unknown or shapes do not fit.
+        If the optimiser is unknown, `clip` is not positive, or shapes do not fit.
     """
     if optimiser not in ("sgd", "adam"):
         raise ValueError(f"expected optimiser 'sgd' or 'adam', got {optimiser!r}")
     if len(x) != len(y):
         raise ValueError(f"expected as many labels as inputs, got {len(y)} and {len(x)}")
-    members, layers, dtype = model.members, len(model.weights), model.weights[0].dtype
-    lr = torch.as_tensor(lr, dtype=dtype).broadcast_to(members)
-    scale = torch.ones(layers, dtype=dtype) if layer_scale is None else torch.as_tensor(layer_scale, dtype=dtype)
-    scale = scale.broadcast_to(members, layers)
-    # One factor per layer and parameter, of shape (members, 1, 1).
-    scales = [scale[:, i, None, None] for i in range(layers)] * 2
-    parameters = [*model.weights, *model.biases]
+    if steps < 1 or batch_size < 1:
+        raise ValueError(f"expected steps >= 1 and batch_size >= 1, got {steps} and {batch_size}")
+    if clip is not None and not clip > 0:
+        raise ValueError(f"expected clip > 0 or None, got {clip}")
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    members, dtype = model.members, parameters[0].dtype
+    lr = _per_member(lr, members, "lr", dtype)
+    descend = [-lr.view(-1, *[1] * (p.ndim - 1)) for p in parameters]
+    scales = None
+    if layer_scale is not None:
+        if not isinstance(model, Ensemble):
+            raise ValueError(f"expected an Ensemble with layer_scale, got {type(model).__name__}")
+        layers = model.layers()
+        scale = _per_member(layer_scale, members, "layer_scale", dtype, len(layers))
+        column = {id(p): i for i, layer in enumerate(layers) for p in layer}
+        scales = [scale[:, column[id(p)], None, None] for p in parameters]
     first = [torch.zeros_like(p) for p in parameters]
     second = [torch.zeros_like(p) for p in parameters] if optimiser == "adam" else None
-    descend, history = [-lr[:, None, None]] * len(parameters), []
-    for step in range(1, steps + 1):
+    history = []
+    for step in bar(range(1, steps + 1), steps, "training") if progress else range(1, steps + 1):
         batch = torch.randint(len(x), (members, batch_size), generator=generator)
         losses = model.losses(x[batch], y[batch])
         history.append(losses.detach())
         gradients = torch.autograd.grad(losses.sum(), parameters)
         with torch.no_grad():
-            gradients = torch._foreach_mul(gradients, scales)
+            if scales is not None:
+                gradients = torch._foreach_mul(gradients, scales)
+            if clip is not None:
+                norm = sum(g.square().flatten(1).sum(1) for g in gradients).sqrt()
+                factor = (clip / (norm + 1e-6)).clamp(max=1)
+                gradients = [g * factor.view(-1, *[1] * (g.ndim - 1)) for g in gradients]
             if optimiser == "sgd":
                 torch._foreach_mul_(first, momentum)
                 torch._foreach_add_(first, gradients)
@@ -189,3 +311,80 @@ def train(model, x, y, *, steps, lr, optimiser="sgd", momentum=0.9, eps=1e-8, ba
                 updates = torch._foreach_div(torch._foreach_div(first, 1 - 0.9**step), denominator)
             torch._foreach_addcmul_(parameters, updates, descend)
     return torch.stack(history)
+
+
+def _per_member(value, members, name, dtype, *more):
+    """`value` as a tensor of shape (members, *more)."""
+    value = torch.as_tensor(value, dtype=dtype)
+    try:
+        return value.broadcast_to(members, *more)
+    except RuntimeError:
+        shape = (members, *more)
+        raise ValueError(f"expected {name} to fit the shape {shape}, got {tuple(value.shape)}") from None
+
+
+class Sweep(NamedTuple):
+    """What `sweep` measures; a diverged net counts as chance.
+
+    lrs : array (rates,)
+    train, test : arrays (rates, seeds), share of right answers on the whole training and test set
+    loss : array (rates, seeds), loss of the last minibatch in nats, not finite where a net has diverged
+    """
+
+    lrs: np.ndarray
+    train: np.ndarray
+    test: np.ndarray
+    loss: np.ndarray
+
+    def _best(self):
+        # By the median training accuracy; among equals, the lower median loss.
+        loss = np.median(np.nan_to_num(self.loss, nan=np.inf), 1)
+        return max(range(len(self.lrs)), key=lambda i: (np.median(self.train[i]), -loss[i]))
+
+    @property
+    def best_lr(self):
+        """The learning rate with the best median training accuracy; among equals, the one with the lower loss."""
+        return float(self.lrs[self._best()])
+
+    def best(self, on="train"):
+        """Accuracies at `best_lr` on the training or the test set, an array (seeds,)."""
+        if on not in ("train", "test"):
+            raise ValueError(f"expected on 'train' or 'test', got {on!r}")
+        return getattr(self, on)[self._best()]
+
+
+def sweep(build, split, *, lrs, seeds=10, seed=0, steps=300, **training):
+    """Train nets at several learning rates, all at once.
+
+    Seed j starts from the same weights at every rate.
+
+    Parameters
+    ----------
+    build : callable
+        ``build(members, generator)`` returns `Members`.
+    split : Split
+        From `signalprop.data`.
+    lrs : sequence of float
+    seeds : int
+        Nets at each rate.
+    seed : int
+        Of the initial weights and of the minibatches.
+    training
+        Goes to `train`.
+
+    Returns
+    -------
+    Sweep
+    """
+    lrs = np.asarray(lrs, dtype=float)
+    if lrs.ndim != 1 or len(lrs) < 1 or seeds < 1:
+        raise ValueError(f"expected one or more learning rates and seeds >= 1, got {lrs.tolist()} and {seeds}")
+    generator = torch.Generator().manual_seed(seed)
+    model = build(len(lrs) * seeds, generator)
+    with torch.no_grad():
+        for p in model.parameters():
+            p.copy_(p[:seeds].repeat(len(lrs), *[1] * (p.ndim - 1)))
+    rates = torch.from_numpy(lrs).repeat_interleave(seeds)
+    history = train(model, split.x, split.y, steps=steps, lr=rates, generator=generator, **training)
+    results = model.accuracy(split.x, split.y), model.accuracy(split.x_test, split.y_test), history[-1]
+    return Sweep(lrs, *(r.numpy().reshape(len(lrs), seeds) for r in results))

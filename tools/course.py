@@ -1,6 +1,12 @@
-"""A small Sphinx extension: the buttons of a page point at what people edit and open."""
+"""A small Sphinx extension: the buttons of a page point at what people edit and open, and the ledger is a page."""
 
-from pathlib import PurePosixPath
+import sys
+from pathlib import Path, PurePosixPath
+
+from sphinx.util.docutils import SphinxDirective
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # Sphinx puts tools/ itself on the path
+from tools import ledger  # noqa: E402
 
 
 def edit_target(pagename):
@@ -26,7 +32,19 @@ def point_buttons(app, pagename, templatename, context, doctree):
     walk(context.get("header_buttons", []))
 
 
+class Ledger(SphinxDirective):
+    """``{ledger} summary`` and ``{ledger} tables``: the rows of ``book/ledger.json`` as a page."""
+
+    required_arguments = 1
+
+    def run(self):
+        self.env.note_dependency(str(ledger.STORED))
+        text = {"summary": ledger.summary, "tables": ledger.tables}[self.arguments[0]](ledger.load())
+        return self.parse_text_to_nodes(text, allow_section_headings=True)
+
+
 def setup(app):
+    app.add_directive("ledger", Ledger)
     # After the theme has made its buttons.
     app.connect("html-page-context", point_buttons, priority=900)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 
-from . import notebooks, site
+from . import ledger, notebooks, site, studies
 from .paths import ROOT, Trouble
 
 STRICT, LAX = ("chapters", "solutions"), ("labs",)
@@ -32,8 +32,10 @@ def unit_tests():
 
 
 def derived_files():
-    """Derived notebooks match their text"""
+    """Derived notebooks match their text, the ledger the notebooks, the studies their code"""
     notebooks.check()
+    ledger.check()
+    studies.check()
 
 
 def built_site():
