@@ -1,16 +1,14 @@
-"""The shared modules: data, nets, ensemble, bands, activations, report, explore."""
+"""The shared modules: data, nets, bands, activations, report, explore."""
 
-import copy
 import math
 
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from signalprop import activations, bands, data, ensemble, explore, nets, report, theory
+from signalprop import activations, bands, data, explore, nets, report, theory
 from signalprop.glue import significant
 
 
@@ -78,126 +76,13 @@ def test_bad_sizes(sizes):
         nets.mlp(sizes, "tanh")
 
 
-# --- ensemble --------------------------------------------------------------------------------------------
-
-
-def single(model, member):
-    """Member `member` of an ensemble as a plain network."""
-    net = nets.mlp(model.sizes, model.activation)
-    linear = [m for m in net if isinstance(m, torch.nn.Linear)]
-    with torch.no_grad():
-        for layer, weight, bias in zip(linear, model.weights, model.biases):
-            layer.weight.copy_(weight[member])
-            layer.bias.copy_(bias[member, 0])
-    return net, linear
-
-
-@pytest.mark.parametrize("optimiser", ["sgd", "adam"])
-def test_each_member_trains_like_a_single_model(optimiser):
-    split, members, lr = data.digits(), 3, torch.tensor([0.1, 0.01, 0.003])
-    model = ensemble.Ensemble(members, [64, 12, 12, 10], "tanh", torch.tensor([0.5, 1.0, 2.0]), 0.1, generator=rng())
-    singles = [single(model, i) for i in range(members)]
-    history = ensemble.train(
-        model, split.x, split.y, steps=30, lr=lr, optimiser=optimiser, batch_size=16, generator=rng(7)
-    )
-    generator, batches = rng(7), []
-    for _ in range(30):
-        batches.append(torch.randint(len(split.x), (members, 16), generator=generator))
-    for i, (net, linear) in enumerate(singles):
-        if optimiser == "sgd":
-            opt = torch.optim.SGD(net.parameters(), lr[i].item(), momentum=0.9)
-        else:
-            opt = torch.optim.Adam(net.parameters(), lr[i].item())
-        for step, batch in enumerate(batches):
-            loss = F.cross_entropy(net(split.x[batch[i]]), split.y[batch[i]])
-            assert loss.item() == pytest.approx(history[step, i].item(), rel=1e-9)
-            opt.zero_grad()
-            loss.backward()
-            opt.step()
-        for layer, weight, bias in zip(linear, model.weights, model.biases):
-            assert torch.allclose(layer.weight, weight[i], rtol=0, atol=1e-10)
-            assert torch.allclose(layer.bias, bias[i, 0], rtol=0, atol=1e-10)
-
-
-def test_a_layer_scale_of_zero_freezes_a_layer_and_one_changes_nothing():
-    split = data.digits()
-
-    def trained(scale):
-        model = ensemble.Ensemble(2, [64, 8, 8, 10], "relu", 2.0, generator=rng())
-        start = copy.deepcopy(model)
-        ensemble.train(model, split.x, split.y, steps=5, lr=0.05, layer_scale=scale, generator=rng(1))
-        return start, model
-
-    start, model = trained(torch.tensor([[0.0, 1.0, 1.0], [1.0, 1.0, 1.0]]))
-    _, plain = trained(None)
-    assert torch.equal(model.weights[0][0], start.weights[0][0])
-    assert not torch.equal(model.weights[0][1], start.weights[0][1])
-    assert torch.equal(model.weights[0][1], plain.weights[0][1])
-
-
-def test_a_diverged_member_counts_as_chance():
-    model = ensemble.Ensemble(2, [64, 10], "linear", generator=rng())
-    split = data.digits()
-    with torch.no_grad():
-        model.weights[0][1] = math.nan
-    accuracy = model.accuracy(split.x_test, split.y_test)
-    assert accuracy[1] == 0.1 and accuracy[0] != 0.1
-
-
-def test_ensemble_bad_input():
-    with pytest.raises(ValueError, match="finite variances"):
-        ensemble.Ensemble(2, [3, 2], "relu", -1.0, generator=rng())
-    with pytest.raises(ValueError, match="members >= 1"):
-        ensemble.Ensemble(0, [3, 2], "relu", generator=rng())
-    model = ensemble.Ensemble(1, [3, 2], "relu", generator=rng())
-    with pytest.raises(ValueError, match="'sgd' or 'adam'"):
-        ensemble.train(model, torch.ones(4, 3), torch.zeros(4).long(), steps=1, lr=1, optimiser="lion", generator=rng())
-    with pytest.raises(ValueError, match="as many labels"):
-        ensemble.train(model, torch.ones(4, 3), torch.zeros(5).long(), steps=1, lr=1, generator=rng())
-
-
-# --- random deep nets ----------------------------------------------------------------------------------
-
-
-def test_propagate_is_the_backward_recursion():
-    arguments = dict(width=6, depth=3, members=2, batch=4)
-    found = ensemble.propagate("tanh", 1.3, 0.1, **arguments, generator=rng(3))
-    # The same draws, by hand: δ_l = φ′(z_l) ∘ (W_{l+1}ᵀ δ_{l+1}).
-    g = rng(3)
-    net = ensemble.Ensemble(2, [6, 6, 6, 6, 1], "tanh", 1.3, 0.1, generator=g)
-    x = torch.randn(2, 4, 6, generator=g, dtype=torch.float64)
-    a = (x / x.square().mean(-1, keepdim=True).sqrt()).mT
-    weights, zs = [w.detach() for w in net.weights], []
-    for w, b in zip(weights[:-1], net.biases):
-        zs.append(w @ a + b.detach().mT)
-        a = torch.tanh(zs[-1])
-    delta = torch.ones(2, 1, 4, dtype=torch.float64)
-    for l in (2, 1, 0):
-        delta = (1 - torch.tanh(zs[l]) ** 2) * (weights[l + 1].mT @ delta)
-        np.testing.assert_allclose(found.gradient[:, l], delta.square().sum((1, 2)).numpy(), rtol=1e-12)
-        np.testing.assert_allclose(found.q[:, l], zs[l].square().mean((1, 2)).numpy(), rtol=1e-12)
-
-
-@pytest.mark.parametrize("activation, sigma_w2, sigma_b2", [("tanh", 2.5, 0.05), ("sigmoid", 4.0, 0.0)])
-def test_wide_nets_follow_mean_field_theory(activation, sigma_w2, sigma_b2):
-    signals = ensemble.propagate(activation, sigma_w2, sigma_b2, width=200, depth=12, members=10, batch=8, generator=rng())
-    slope = -bands.fit_slope(np.log(signals.gradient))
-    expected = theory.log_gradient_slope(activation, sigma_w2, sigma_b2, q0=sigma_w2 + sigma_b2, depth=12)
-    assert np.median(slope) == pytest.approx(expected, abs=0.06)
-    q = theory.q_trajectory(activation, sigma_w2, sigma_b2, sigma_w2 + sigma_b2, 12)
-    np.testing.assert_allclose(np.median(signals.q, axis=0), q, rtol=0.1)
+# --- theory ----------------------------------------------------------------------------------------------
 
 
 def test_gradient_profile():
     np.testing.assert_allclose(theory.gradient_profile("relu", 1.0, depth=4), [1 / 8, 1 / 4, 1 / 2, 1])
     slope = -bands.fit_slope(np.log(theory.gradient_profile("tanh", 2.0, 0.05, depth=9)))
     assert slope == pytest.approx(theory.log_gradient_slope("tanh", 2.0, 0.05, q0=2.05, depth=9))
-
-
-@pytest.mark.parametrize("change", [{"depth": 0}, {"batch": 0}, {"members": 0}, {"width": 0}])
-def test_propagate_refuses(change):
-    with pytest.raises(ValueError, match="expected"):
-        ensemble.propagate("tanh", 1.0, **{"width": 4, "depth": 3, "members": 2, **change}, generator=rng())
 
 
 # --- bands -----------------------------------------------------------------------------------------------

@@ -83,7 +83,7 @@ def run_one(path, index):
 
 def run(path, workers=2):
     """The result of one study, as it is stored."""
-    study = imported_script(path)
+    study, code = imported_script(path), code_hash(path)  # before the run: code may change during it
     rows = [None] * len(study.CONFIGURATIONS)
     # New processes, not forks: torch's threads do not survive one.
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
@@ -96,7 +96,7 @@ def run(path, workers=2):
         "about": " ".join(study.__doc__.split()),
         "seeds": study.SEEDS,
         "versions": {name: version(name).split("+")[0] for name in LIBRARIES},
-        "code": code_hash(path),
+        "code": code,
         "rows": rows,
     }
 
