@@ -21,6 +21,7 @@ TOPICS = {
     "G": "Gated and orthogonal recurrences",
     "H": "Transformers",
     "I": "Optimisation and number formats",
+    "X": "Experiments of this course",
     "M": "What popular texts say",
 }
 

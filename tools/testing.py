@@ -33,9 +33,14 @@ def unit_tests():
 
 def derived_files():
     """Derived notebooks match their text, the ledger the notebooks, the studies their code"""
-    notebooks.check()
-    ledger.check()
-    studies.check()
+    found = []
+    for check in (notebooks.check, ledger.check, studies.check):
+        try:
+            check()
+        except Trouble as trouble:
+            found.append(str(trouble))
+    if found:
+        raise Trouble("\n".join(found))
 
 
 def built_site():
