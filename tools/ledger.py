@@ -32,7 +32,11 @@ def collect():
     for item in derived():
         if item.kind != "chapters" or not item.target.exists():
             continue
-        for cell in nbformat.read(item.target, as_version=4).cells:
+        try:
+            cells = nbformat.read(item.target, as_version=4).cells
+        except Exception as error:  # any damage to the file
+            raise Trouble(f"{item.name} can't be read: {error}") from error
+        for cell in cells:
             for output in cell.get("outputs", []):
                 if MIME in output.get("data", {}):
                     rows.append({"chapter": item.target.stem, **output["data"][MIME]})
