@@ -153,3 +153,9 @@ def test_the_page_shows_each_row_with_a_link():
     for row in ROWS:
         assert f'href="../chapters/{row["chapter"]}.html#claim-{row["id"].lower()}"' in text
     assert sum(f"**{len({r['id'] for r in ROWS if (r['id'][0] == 'M') == m})} " in collected.summary(ROWS) for m in (True, False)) == 2
+
+
+def test_the_ledger_is_as_large_as_the_course_promises():
+    claims = {re.match(r"[A-Z]\d+", row["id"])[0] for row in ROWS}
+    assert len({id for id in claims if id[0] not in "MX"}) >= 60
+    assert len({id for id in claims if id[0] == "M"}) >= 25
