@@ -284,24 +284,6 @@ def causes(chart):
     return {"learning rate too large"} if chart.update > LARGE_STEP else set()
 
 
-def critical_scale(activation):
-    """The σ_w² that keeps the gradient's squared norm, χ₁ = 1, with σ_b = 0.
-
-    For an activation with φ(2z) = 2φ(z) it does not depend on q and is 1/E[φ′(Z)²]: 2 for ReLU. For others it is
-    `signalprop.theory.critical_sigma_w2`. GELU, SiLU and SELU have none.
-
-    Raises
-    ------
-    ValueError
-        If no scale is critical.
-    """
-    phi = get(activation)
-    z = torch.linspace(-3, 3, 60, dtype=torch.float64)
-    if torch.allclose(phi(2 * z), 2 * phi(z)):
-        return 1 / theory.chi1(phi, 1.0, 1.0)
-    return theory.critical_sigma_w2(phi)
-
-
 def prescribe(recipe, found):
     """A recipe with the remedy for each cause.
 
@@ -319,10 +301,10 @@ def prescribe(recipe, found):
     if unknown := set(found) - set(CAUSES):
         raise ValueError(f"expected causes out of {', '.join(CAUSES)}; got {', '.join(sorted(unknown))}")
     if "flat activation" in found:
-        recipe = recipe.but(activation="tanh", sigma_w2=critical_scale("tanh"))
+        recipe = recipe.but(activation="tanh", sigma_w2=theory.critical_sigma_w2("tanh"))
     elif {"weights too small", "weights too large"} & set(found):
         try:
-            recipe = recipe.but(sigma_w2=critical_scale(recipe.activation))
+            recipe = recipe.but(sigma_w2=theory.critical_sigma_w2(recipe.activation))
         except ValueError:  # no scale is critical: let a norm hold the variance, whatever the scale
             recipe = recipe.but(norm="layer")
     if "dead units" in found:
@@ -340,7 +322,7 @@ def prescribe(recipe, found):
 
 REMEDIES = {
     "ReLU": lambda recipe: recipe.but(activation="relu"),
-    "scale": lambda recipe: recipe.but(sigma_w2=critical_scale(recipe.activation)),
+    "scale": lambda recipe: recipe.but(sigma_w2=theory.critical_sigma_w2(recipe.activation)),
     "batch norm": lambda recipe: recipe.but(norm="batch"),
     "skips": lambda recipe: recipe.but(skip="scaled"),
     "clipping": lambda recipe: recipe.but(clip=1.0),

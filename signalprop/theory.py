@@ -43,8 +43,8 @@ def gaussian_mean(f, q=1.0, kinks=()):
     if not (q >= 0 and math.isfinite(q)):
         raise ValueError(f"expected a finite variance q >= 0, got {q}")
     scale = math.sqrt(q)
-    if scale == 0:
-        return f(torch.zeros(1, dtype=torch.float64)).item()
+    if scale == 0:  # the limit q → 0: at a kink in 0, the mean of both sides
+        return f(torch.tensor([-1e-300, 1e-300], dtype=torch.float64)).mean().item()
     centres = {0.0} | {k / scale for k in kinks if abs(k) < _EDGE * scale}
     steps = _EDGE * 2.0 ** -np.arange(0, 24, 1.0)
     edges = {-_EDGE, _EDGE} | centres
@@ -101,7 +101,7 @@ def q_star(activation, sigma_w2, sigma_b2=0.0, q0=1.0):
 def chi1(activation, sigma_w2, q):
     """χ₁ = σ_w² E[φ′(√q Z)²]: the factor of the *squared* gradient norm per layer.
 
-    [Schoenholz et al. 2017]. At q = 0 this is σ_w² φ′(0)².
+    [Schoenholz et al. 2017]. At q = 0 this is σ_w² φ′(0)²; at a kink, with the mean of φ′² over both sides.
     """
     phi = get(activation)
     return sigma_w2 * gaussian_mean(lambda z: phi.derivative(z) ** 2, q, phi.kinks)
@@ -145,16 +145,23 @@ def log_gradient_slope(activation, sigma_w2, sigma_b2=0.0, q0=1.0, depth=30, fir
 def critical_sigma_w2(activation, sigma_b2=0.0, bracket=(0.05, 200.0)):
     """The σ_w² with χ₁(q*) = 1, where the squared gradient norm is kept [Schoenholz et al. 2017].
 
+    Where q grows without bound, χ₁ is taken at q = 1e12: a ReLU net has no other fixed points than 0, ∞ and,
+    at its critical scale, all between.
+
     Raises
     ------
     ValueError
-        If χ₁ − 1 has the same sign at both ends of `bracket`.
+        If χ₁ − 1 has the same sign at both ends of `bracket`, or jumps over 0 (GELU, SiLU: q repels).
     """
 
     def excess(sigma_w2):
-        return chi1_star(activation, sigma_w2, sigma_b2) - 1
+        q = min(q_star(activation, sigma_w2, sigma_b2), 1e12)
+        return chi1(activation, sigma_w2, q) - 1
 
     low, high = bracket
     if excess(low) * excess(high) > 0:
         raise ValueError(f"chi1 does not cross 1 for sigma_w2 between {low} and {high}")
-    return float(brentq(excess, low, high, xtol=1e-10))
+    critical = float(brentq(excess, low, high, xtol=1e-10))
+    if abs(excess(critical)) > 1e-6:
+        raise ValueError(f"chi1 does not cross 1, it jumps over it at sigma_w2 = {critical:.4g}")
+    return critical

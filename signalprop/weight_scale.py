@@ -92,11 +92,10 @@ def variance_after(depth, sigma_w2, activation, q0=1.0, sigma_b2=0.0):
 def gradient_factor(activation, sigma_w, sigma_b2=0.0):
     """√χ₁ in the limit of many layers: the factor of the gradient *norm* per layer towards the input.
 
-    Unlike `theory.chi1_star` it also covers nets whose q falls to 0 or grows without bound. There χ₁ is taken at
-    a q next to the limit (1e±12), since a kink at 0 has no slope of its own.
+    Unlike `theory.chi1_star` it also covers nets whose q grows without bound: there χ₁ is taken at q = 1e12.
     """
     q = theory.q_star(activation, sigma_w**2, sigma_b2)
-    return math.sqrt(theory.chi1(activation, sigma_w**2, min(max(q, 1e-12), 1e12)))
+    return math.sqrt(theory.chi1(activation, sigma_w**2, min(q, 1e12)))
 
 
 def relu_log_step(sigma_w2, width):

@@ -110,14 +110,6 @@ def test_the_prescription_fits_the_cause():
     assert diagnose.prescribe(sick, {"learning rate too large"}).lr == pytest.approx(0.01)
 
 
-def test_the_critical_scale():
-    assert diagnose.critical_scale("relu") == pytest.approx(2)
-    assert diagnose.critical_scale("leaky") == pytest.approx(2 / 1.0001)
-    assert diagnose.critical_scale("tanh") == pytest.approx(1, abs=1e-6)
-    with pytest.raises(ValueError):
-        diagnose.critical_scale("gelu")
-
-
 def test_remedies_are_applied_in_their_order():
     """The scale is that of the activation that the net ends up with, in whichever order they are named."""
     sick = Recipe(20, activation="sigmoid", sigma_w2=1.0)

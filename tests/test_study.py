@@ -67,6 +67,14 @@ def test_a_study_is_run_stored_and_held_to_its_code(small_course):
     assert "0 of 1 studies to run" in small_course.tools("studies").stdout
     small_course.tools("studies", "--again")
 
+    # A run that was cut off goes on where it stopped; rows of other code do not count.
+    part, rows = folder / "00_test.part", content["rows"]
+    kept = [{"code": content["code"], "index": 0, "row": rows[0]}, {"code": "other", "index": 1, "row": rows[0]}]
+    part.write_text("".join(json.dumps(entry) + "\n" for entry in kept) + '{"code": "cut o')
+    result.unlink()
+    assert "1/1" in small_course.tools("studies").stderr
+    assert json.loads(result.read_text()) == content and not part.exists()
+
     # A comment or a docstring changes nothing; code does, in the script and in what it imports.
     script.write_text(SCRIPT.replace("It is run here", "It runs here") + "# more\n")
     small_course.tools("check")

@@ -48,6 +48,9 @@ def test_closed_forms():
     )
     assert theory.q_star("selu", 1.0) == pytest.approx(1, abs=1e-9)
     assert theory.chi1("tanh", 2.0, 0.0) == pytest.approx(2, rel=1e-12)
+    # At q = 0, as in the limit: a kink counts with both its sides.
+    assert theory.chi1("selu", 1.0, 0.0) == pytest.approx(lam**2 * (1 + alpha**2) / 2, rel=1e-12)
+    assert theory.chi1_star("relu", 1.0) == pytest.approx(0.5, rel=1e-12)
 
 
 @pytest.mark.parametrize("name, sigma_w2, sigma_b2", [("sigmoid", 1, 0), ("sigmoid", 50, 0), ("tanh", 2.5, 0.05), ("elu", 1, 0.1)])
@@ -74,8 +77,14 @@ def test_critical_line():
     q = theory.q_star("sigmoid", sigma_w2)
     assert sigma_w2 * quad_mean(lambda z: phi(z) ** 2, q) == pytest.approx(q, rel=1e-8)
     assert sigma_w2 * quad_mean(lambda z: phi.derivative(z) ** 2, q) == pytest.approx(1, rel=1e-8)
-    with pytest.raises(ValueError, match="does not cross 1"):
+    assert theory.critical_sigma_w2("relu") == pytest.approx(2, rel=1e-9)
+    assert theory.critical_sigma_w2("leaky") == pytest.approx(2 / 1.0001, rel=1e-9)
+    assert theory.critical_sigma_w2("selu") == pytest.approx(1 / theory.chi1("selu", 1.0, 0.0), abs=1e-5)
+    with pytest.raises(ValueError, match="does not cross 1 for"):
         theory.critical_sigma_w2("tanh", 0.05, bracket=(0.1, 0.2))
+    for name in ("gelu", "silu"):
+        with pytest.raises(ValueError, match="jumps over it"):
+            theory.critical_sigma_w2(name)
 
 
 def test_depth_scale():

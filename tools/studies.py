@@ -9,10 +9,12 @@ import ast
 import hashlib
 import importlib.util
 import json
-import sys
+import os
+import threading
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from importlib.metadata import version
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import wait
 
 from signalprop.bands import band
 from signalprop.progress import progress
@@ -67,6 +69,16 @@ def imported_script(path):
     return module
 
 
+def follow_parent():
+    """End this worker when the process that started it ends, even if that was killed."""
+
+    def watch():
+        wait([parent_process().sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def run_one(path, index):
     """One configuration of one study, in a process of its own."""
     import torch
@@ -81,23 +93,40 @@ def run_one(path, index):
     return index, {"configuration": configuration, "result": {k: [float(f"{x:.6g}") for x in v] for k, v in result.items()}}
 
 
-def run(path, workers=2):
-    """The result of one study, as it is stored."""
+def kept(part, code):
+    """Rows that an interrupted run of the same code left behind, by index."""
+    lines = part.read_text(encoding="utf-8").splitlines() if part.is_file() else []
+    rows = {}
+    for line in lines:
+        try:
+            entry = json.loads(line)
+        except ValueError:  # cut off in the middle
+            continue
+        if entry["code"] == code:
+            rows[entry["index"]] = entry["row"]
+    return rows
+
+
+def run(path, workers=2, part=None):
+    """The result of one study, as it is stored. Rows are kept in the file `part` until all are there."""
     study, code = imported_script(path), code_hash(path)  # before the run: code may change during it
-    rows = [None] * len(study.CONFIGURATIONS)
+    rows = kept(part, code) if part else {}
+    todo = [index for index in range(len(study.CONFIGURATIONS)) if index not in rows]
     # New processes, not forks: torch's threads do not survive one.
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        done = as_completed([pool.submit(run_one, path, i) for i in range(len(rows))])
-        for future in progress(done, len(rows), path.stem):
-            index, row = future.result()
-            rows[index] = row
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=follow_parent) as pool:
+        done = as_completed([pool.submit(run_one, path, index) for index in todo])
+        for future in progress(done, len(todo), path.stem):
+            index, rows[index] = future.result()
+            if part:
+                with part.open("a", encoding="utf-8", newline="\n") as file:
+                    file.write(json.dumps({"code": code, "index": index, "row": rows[index]}) + "\n")
     return {
         "study": path.stem,
         "about": " ".join(study.__doc__.split()),
         "seeds": study.SEEDS,
         "versions": {name: version(name).split("+")[0] for name in LIBRARIES},
         "code": code,
-        "rows": rows,
+        "rows": [rows[index] for index in sorted(rows)],
     }
 
 
@@ -130,11 +159,13 @@ def make(names=(), workers=2):
     todo = [known[name] for name in names] or [path for path in known.values() if problems(path)]
     print(f"{len(todo)} of {len(known)} studies to run", flush=True)
     for path in todo:
-        content = run(path, workers)
+        part = path.with_suffix(".part")
+        content = run(path, workers, part)
         text = json.dumps(content, indent=None, ensure_ascii=False).replace('{"configuration"', '\n{"configuration"')
-        scratch = path.with_suffix(".part")
+        scratch = path.with_suffix(".tmp")
         scratch.write_text(text.replace("]}}]}", "]}}\n]}") + "\n", encoding="utf-8", newline="\n")
         scratch.replace(path.with_suffix(".json"))
+        part.unlink(missing_ok=True)
         print(f"wrote studies/{path.stem}.json", flush=True)
 
 

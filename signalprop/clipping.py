@@ -2,6 +2,7 @@
 
 import copy
 import math
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -204,11 +205,23 @@ def train(model, x, y, *, steps, lr, clip=None, batch_size=16, generator):
 
 # --- recall by a recurrent net ----------------------------------------------------------------------------
 
-LRS = (0.01, 0.03, 0.1, 0.3, 1.0)
+class Recalled(NamedTuple):
+    """What `remember` measures.
+
+    accuracy : array (seeds,), share of right answers on 500 new sequences; a diverged net counts as chance
+    norms : array (steps, seeds), norm of the gradient before clipping; inf once a net has diverged
+    radius : array (seeds,), spectral radius of W_h after training; inf if the net has diverged
+    """
+
+    accuracy: np.ndarray
+    norms: np.ndarray
+    radius: np.ndarray
 
 
-def remember(radius, name, threshold=None, *, lag=40, lrs=LRS, steps=250, seeds=12, seed=0):
+def remember(radius, name, threshold=None, *, lr, lag=40, steps=250, seeds=12, seed=0):
     """Train tanh RNNs of 32 units on the recall task by clipped SGD, on minibatches of 16.
+
+    Seeds start from the same weights and see the same minibatches, whatever the clipper and the learning rate.
 
     Parameters
     ----------
@@ -216,38 +229,27 @@ def remember(radius, name, threshold=None, *, lag=40, lrs=LRS, steps=250, seeds=
         W_h starts as a random orthogonal matrix times this number: all its eigenvalues have this modulus.
     name, threshold
         Of the `clipper`.
+    lr : float
     lag : int
         Distractors between the first symbol and the answer.
-    lrs : sequence of float
-        All are run; the one with the best median training accuracy counts.
 
     Returns
     -------
-    dict of arrays (seeds,)
-        "accuracy" on 500 new sequences; "above", the share of steps with a gradient norm above the threshold (1,
-        where the clipper is not "norm"); "mean_norm", the mean norm over all steps; "radius", the largest modulus
-        of an eigenvalue of W_h after training; "lr".
+    Recalled
     """
     data = recall(lag, generator=torch.Generator().manual_seed(1000 + seed))
     generator = torch.Generator().manual_seed(seed)
     shape = (data.x.shape[-1], 32, VALUES)
-    model = Rnn(len(lrs) * seeds, *shape, init="orthogonal", sigma_w2=radius**2, generator=generator)
-    copies(model, len(lrs))
-    rates = torch.tensor(lrs, dtype=torch.float64).repeat_interleave(seeds)
-    clip = clipper(name, threshold)
-    history = train(model, data.x, data.y, steps=steps, lr=rates, clip=clip, generator=generator)
-    score = model.accuracy(data.x, data.y).view(len(lrs), seeds).quantile(0.5, dim=1)
-    best = int(score.argmax())
-    rows = slice(best * seeds, (best + 1) * seeds)
-    history = history[:, rows].nan_to_num(nan=math.inf)
-    weight = model.weight_h[rows].detach().nan_to_num()
-    return {
-        "accuracy": model.accuracy(data.x_test, data.y_test)[rows].numpy(),
-        "above": (history > (threshold if name == "norm" else 1)).double().mean(0).numpy(),
-        "mean_norm": history.mean(0).numpy(),
-        "radius": torch.linalg.eigvals(weight).abs().amax(1).numpy(),
-        "lr": np.full(seeds, lrs[best]),
-    }
+    model = Rnn(seeds, *shape, init="orthogonal", sigma_w2=radius**2, generator=generator)
+    norms = train(model, data.x, data.y, steps=steps, lr=lr, clip=clipper(name, threshold), generator=generator)
+    weight = model.weight_h.detach()
+    finite = weight.isfinite().all(-1).all(-1)
+    moduli = torch.linalg.eigvals(torch.where(finite[:, None, None], weight, 0.0)).abs().amax(1)
+    return Recalled(
+        model.accuracy(data.x_test, data.y_test).numpy(),
+        norms.nan_to_num(nan=math.inf, posinf=math.inf).numpy(),
+        torch.where(finite, moduli, math.inf).numpy(),
+    )
 
 
 # --- the cliff --------------------------------------------------------------------------------------------

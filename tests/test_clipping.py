@@ -182,11 +182,21 @@ def test_copies_repeat_the_first_block():
 
 
 def test_remember_without_a_clipped_step_is_remember():
-    options = dict(lag=5, lrs=(0.01, 0.05), steps=6, seeds=3)
+    options = dict(lr=0.05, lag=5, steps=6, seeds=3)
     plain, high, low = (clipping.remember(0.7, *way, **options) for way in (("none",), ("norm", 1e3), ("norm", 1e-3)))
-    assert np.array_equal(plain["accuracy"], high["accuracy"]) and np.array_equal(plain["mean_norm"], high["mean_norm"])
-    assert (high["above"] == 0).all() and (low["above"] == 1).all()
-    assert plain["accuracy"].shape == (3,) and plain["lr"][0] in (0.01, 0.05)
+    for a, b in zip(plain, high):
+        assert np.array_equal(a, b)
+    assert (plain.norms < 1e3).all() and (low.norms > 1e-3).all() and not np.array_equal(plain.norms, low.norms)
+    assert plain.accuracy.shape == (3,) and plain.norms.shape == (6, 3)
+    # Steps of length lr · 0.001 hardly move the eigenvalues away from where they started.
+    assert low.radius == pytest.approx(0.7, abs=6 * 0.05 * 1e-3)
+    assert (np.abs(plain.radius - 0.7) > np.abs(low.radius - 0.7)).all()
+
+
+def test_remember_counts_a_diverged_net_as_chance():
+    run = clipping.remember(0.7, "none", lr=1e308, lag=2, steps=3, seeds=2)
+    assert run.accuracy.tolist() == [0.25, 0.25]
+    assert run.radius.tolist() == [math.inf] * 2 and run.norms[-1].tolist() == [math.inf] * 2
 
 
 # --- cliff and step length -------------------------------------------------------------------------------
