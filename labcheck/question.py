@@ -77,7 +77,8 @@ class Question:
     name : str
         "lab03.dphi"; the probe has the same name in `labcheck.probes`.
     signature, contract : str
-        The function that is asked for, and one line on what it does, with shapes and units.
+        The function ("agc(W, G, lam, eps)") or class ("class Block(din, dout)") that is asked for, and one line
+        on what it does, with shapes and units.
     aspects : dict of str to int
         The maximum of points for each aspect.
     minutes : int
@@ -99,6 +100,11 @@ class Question:
     inputs: Callable
     reference: Callable
     judge: Callable
+
+    @property
+    def function(self):
+        """Name of the function, or class, that a student defines."""
+        return self.signature.removeprefix("class ").split("(")[0]
 
     @property
     def max_points(self):

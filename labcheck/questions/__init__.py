@@ -7,6 +7,10 @@ import pkgutil
 LABS = tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
 
 
+class Unknown(ValueError):
+    """There is no such lab or question."""
+
+
 def of(lab):
     """The questions of a lab, in order.
 
@@ -16,7 +20,7 @@ def of(lab):
         If there is no such lab.
     """
     if lab not in LABS:
-        raise ValueError(f"expected a lab, one of {', '.join(LABS)}; got {lab!r}{_closest(lab, LABS)}")
+        raise Unknown(f"expected a lab, one of {', '.join(LABS)}; got {lab!r}{_closest(lab, LABS)}")
     return importlib.import_module(f"{__name__}.{lab}").QUESTIONS
 
 
@@ -29,11 +33,11 @@ def get(name):
         If there is no such question; the message suggests the closest name.
     """
     if not isinstance(name, str):
-        raise ValueError(f'expected the name of a question, such as "lab03.dphi"; got {type(name).__name__}')
+        raise Unknown(f'expected the name of a question, such as "lab03.dphi"; got {type(name).__name__}')
     lab = name.partition(".")[0]
     known = {q.name: q for q in (of(lab) if lab in LABS else [q for each in LABS for q in of(each)])}
     if name not in known:
-        raise ValueError(f"expected the name of a question, got {name!r}{_closest(name, known)}")
+        raise Unknown(f"expected the name of a question, got {name!r}{_closest(name, known)}")
     return known[name]
 
 

@@ -1,33 +1,13 @@
 """Questions of lab 03, saturation: references, known mistakes and verdicts."""
 
 import math
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 
 from .. import evidence as read
+from ..judging import Item, Mistake, attempt, choose, close, judge, short, uniform
 from ..question import Question
-
-
-@dataclass(frozen=True)
-class Mistake:
-    """A known wrong answer: what it gives on the inputs, and the hint that it deserves."""
-
-    answer: object
-    hint: str
-
-
-def _short(number):
-    return f"{number:.3g}".replace("-", "−")
-
-
-def _uniform(generator, low, high):
-    return low + (high - low) * torch.rand((), generator=generator, dtype=torch.float64).item()
-
-
-def _choose(generator, *options):
-    return options[torch.randint(len(options), (), generator=generator).item()]
 
 
 # --- lab03.dphi ---------------------------------------------------------------------------------------------
@@ -262,43 +242,11 @@ def _dphi_finding(name, zs, records):
         return hint
     worst = error.argmax()
     expected = dphi(name, z)[worst]
-    return f"at z = {_short(z[worst])} the check expects {_short(expected)} and got {_short(got[worst])}. {hint}"
+    return f"at z = {short(z[worst])} the check expects {short(expected)} and got {short(got[worst])}. {hint}"
 
 
 def _dphi_wrong(name, z, got):
     return (got - dphi(name, z)).abs() > DPHI_TOLERANCE
-
-
-# --- numbers ------------------------------------------------------------------------------------------------
-
-
-def _judge_numbers(cases, records, signature, expected, close, explain, fallback, quote):
-    """Findings for a question whose answer is one number for each case.
-
-    ``close(a, b)`` compares two numbers. ``explain(got, indices)`` gives the hint of the mistake that accounts
-    for the numbers got[i], i in indices, or None. `fallback` has a hint for each aspect, and ``quote(i)`` words
-    a fixed case that a hint may show (None for a random one).
-    """
-    got, troubles, findings = {}, {}, {}
-    for i, (case, record) in enumerate(zip(cases, records, strict=True)):
-        try:
-            got[i] = read.number(record, signature)
-        except read.Trouble as trouble:
-            troubles.setdefault(case["aspect"], trouble)
-    wrong = [i for i in got if not close(got[i], expected[i])]
-    common = explain(got, list(got)) if wrong else None
-    for aspect in fallback:
-        mine = [i for i in wrong if cases[i]["aspect"] == aspect]
-        if aspect in troubles or not mine:
-            findings[aspect] = troubles.get(aspect)
-            continue
-        hint = common or explain(got, mine) or fallback[aspect]
-        shown = [i for i in (wrong if common else mine) if quote(i)]
-        if shown:
-            i = shown[0]
-            hint = f"for {quote(i)} the check expects {_short(expected[i])} and got {_short(got[i])}. {hint}"
-        findings[aspect] = hint
-    return findings
 
 
 # --- lab03.chi1 ---------------------------------------------------------------------------------------------
@@ -440,10 +388,10 @@ def chi1_inputs(generator):
     """Three fixed cases, so that hints can name one, and four random ones; q is far from 1, where roots hide."""
 
     def draw(low, high):
-        return _uniform(generator, low, high)
+        return uniform(generator, low, high)
 
     def case(aspect, q, **slope):
-        sigma_w = draw(*_choose(generator, (0.3, 0.7), (1.4, 3.0)))
+        sigma_w = draw(*choose(generator, (0.3, 0.7), (1.4, 3.0)))
         return dict(aspect=aspect, height=0.0, rate=0.0, left=1.0, sigma_w=sigma_w, q=q) | slope
 
     def bump(q, rate):
@@ -460,46 +408,36 @@ def chi1_inputs(generator):
     }
 
 
-def _relatively_close(a, b):
-    return abs(a - b) <= CHI1_TOLERANCE * abs(b)
-
-
 def chi1_judge(inputs, evidence):
-    half = len(inputs["cases"])
-    cases = inputs["cases"] * 2  # every call must be within 1 %, the first and the second
-    expected = [_chi1_truth(c) for c in cases]
+    same = close(rtol=CHI1_TOLERANCE, atol=0)
+    calls = list(zip(inputs["cases"], evidence["cases"], evidence["again"], strict=True))
+    quotes = [words for words, _ in _CHI1_FIXED]
+    items = []
+    for turn in (1, 2):  # every call must be within 1 %, the first and the second
+        for i, call in enumerate(calls):
+            got = attempt(read.number, call[turn], "chi1(dphi, sigma_w, q)")
+            quote = quotes[i] if i < len(quotes) else None
+            items.append(Item(call[0]["aspect"], got, _chi1_truth(call[0]), call[0] | {"number": i}, quote=quote))
 
-    def explain(got, indices):
-        for m in CHI1_MISTAKES:
-            if all(_relatively_close(got[i], m.answer(cases[i], cases[i]["sigma_w"], cases[i]["q"])) for i in indices):
-                return m.hint
-        pairs = [(got[i], got[i + half]) for i in indices if i + half in got]
-        if any(abs(first - second) > CHI1_TOLERANCE / 2 * abs(first) for first, second in pairs):
+    def explain(some):
+        by_case = {}
+        for item in some:
+            by_case.setdefault(item.case["number"], []).append(item.got)
+        if any(len(got) == 2 and abs(got[0] - got[1]) > CHI1_TOLERANCE / 2 * abs(got[0]) for got in by_case.values()):
             return (
                 "Two calls on the same input differ by more than 0.5 %, too much for an error of 1 %: take more "
                 "samples (10⁶ are enough), or integrate on a grid."
             )
-        total = [got[i] / expected[i] for i in indices if cases[i]["aspect"] == "constant slope"]
-        if total and not _relatively_close(total[0], 1) and all(_relatively_close(t, total[0]) for t in total):
+        total = [item.got / item.expected for item in some if item.aspect == "constant slope"]
+        if total and not same(total[0], 1) and all(same(t, total[0]) for t in total):
             return (
-                f"With a constant φ′ your answer is {_short(total[0])} times what it must be, for every σ_w: the Gaussian "
+                f"With a constant φ′ your answer is {short(total[0])} times what it must be, for every σ_w: the Gaussian "
                 "weights must add up to 1. Check the range and the step of the integral, and its normalisation."
             )
         return None
 
-    def quote(i):
-        return _CHI1_FIXED[i % half][0] if i % half < len(_CHI1_FIXED) else None
-
-    return _judge_numbers(
-        cases,
-        evidence["cases"] + evidence["again"],
-        "chi1(dphi, sigma_w, q)",
-        expected,
-        _relatively_close,
-        explain,
-        CHI1_FALLBACK,
-        quote,
-    )
+    mistakes = [Mistake(lambda c, m=m: m.answer(c, c["sigma_w"], c["q"]), m.hint) for m in CHI1_MISTAKES]
+    return judge(items, mistakes, CHI1_FALLBACK, same, explain)
 
 
 # --- lab03.saturated_fraction -------------------------------------------------------------------------------
@@ -643,7 +581,7 @@ def saturated_fraction_inputs(generator):
         edge = (distance - (DEFAULT_TOL if tol is None else tol)).abs() < 1e-3
         return dict(aspect=aspect, name=name, tol=tol, a=torch.where(edge, (low + high) / 2, a))
 
-    small, large = _uniform(generator, 0.08, 0.12), _uniform(generator, 0.17, 0.24)
+    small, large = uniform(generator, 0.08, 0.12), uniform(generator, 0.17, 0.24)
     return {
         "cases": [fixed for _, fixed in _SATURATION_FIXED]
         + [
@@ -659,36 +597,30 @@ def saturated_fraction_inputs(generator):
 
 
 def saturated_fraction_judge(inputs, evidence):
-    cases = inputs["cases"]
-
     def arguments(case):
         return case["a"], case["name"], DEFAULT_TOL if case["tol"] is None else case["tol"]
 
-    def close(a, b):
-        return math.isclose(a, b, rel_tol=SHARE_TOLERANCE, abs_tol=SHARE_TOLERANCE)
+    quotes = [words for words, _ in _SATURATION_FIXED]
+    items = [
+        Item(
+            case["aspect"],
+            attempt(read.number, record, "saturated_fraction(a, name, tol=0.05)"),
+            saturated_fraction(*arguments(case)),
+            case,
+            quote=quotes[i] if i < len(quotes) else None,
+        )
+        for i, (case, record) in enumerate(zip(inputs["cases"], evidence["cases"], strict=True))
+    ]
+    same = close(SHARE_TOLERANCE, SHARE_TOLERANCE)
 
-    def explain(got, indices):
-        for m in SATURATION_MISTAKES:
-            if all(close(got[i], m.answer(*arguments(cases[i]))) for i in indices):
-                return m.hint
-        explicit = [i for i in indices if cases[i]["tol"] is not None]
-        if explicit and all(close(got[i], saturated_fraction(*arguments(cases[i]))) for i in explicit):
+    def explain(some):
+        explicit = [item for item in some if item.case["tol"] is not None]
+        if explicit and all(same(item.got, item.expected) for item in explicit):
             return "Without tol the answer must be that for tol = 0.05: set this default."
         return None
 
-    def quote(i):
-        return _SATURATION_FIXED[i][0] if i < len(_SATURATION_FIXED) else None
-
-    return _judge_numbers(
-        cases,
-        evidence["cases"],
-        "saturated_fraction(a, name, tol=0.05)",
-        [saturated_fraction(*arguments(c)) for c in cases],
-        close,
-        explain,
-        SATURATION_FALLBACK,
-        quote,
-    )
+    mistakes = [Mistake(lambda c, m=m: m.answer(*arguments(c)), m.hint) for m in SATURATION_MISTAKES]
+    return judge(items, mistakes, SATURATION_FALLBACK, same, explain)
 
 
 QUESTIONS = (
