@@ -5,12 +5,12 @@ TOOLS := $(BIN)/python -m tools
 READY := .venv/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help site test test-paths notebooks studies studies-again pull lab clean
+.PHONY: help site test test-paths notebooks studies studies-again answers pull lab clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-site: $(READY) ## build the site into _build/html and say how to open it
+site: $(READY) ## build the site into _build/html and say how to open it (SOLUTIONS=0 leaves the solutions out)
 	@$(TOOLS) site
 
 test: $(READY) ## run everything: unit tests, every notebook, derived files, the site in a browser
@@ -27,6 +27,9 @@ studies: $(READY) ## run the sweeps whose code has changed (minutes); chapters d
 
 studies-again: $(READY) ## run all studies afresh and compare with what is stored; changes no file
 	@$(TOOLS) studies --again
+
+answers: $(READY) ## try the known right and wrong answers on the labs' checks, and write the table
+	@$(TOOLS) answers
 
 pull: $(READY) ## take edits made in JupyterLab back into book/: make pull NB=chapters/03_saturation.ipynb
 	@$(TOOLS) pull "$(NB)"

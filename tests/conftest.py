@@ -92,6 +92,8 @@ def made_course(tmp_path_factory):
         shutil.copytree(ROOT / name, path / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("_config.yml", "requirements.txt", "pyproject.toml", "conftest.py", "package.json", "package-lock.json", ".npmrc", "book/references.bib"):
         shutil.copy2(ROOT / name, path / name)
+    shutil.copytree(ROOT / "tests/lab_answers", path / "tests/lab_answers", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy2(ROOT / "book/answers.json", path / "book/answers.json")
     (path / "_toc.yml").write_text(TOC)
     (path / "book/index.md").write_text(INDEX)
     (path / "book/chapters/01_one.md").write_text(HEADER + CHAPTER)

@@ -15,6 +15,7 @@ from labcheck import questions, wire
 from labcheck.evidence import Trouble
 from labcheck.judging import Item, Mistake, close, judge
 from labcheck.probes.calling import attempt, guard, plain
+from tools import answers, paths
 
 # --- plain data ---------------------------------------------------------------------------------------------
 
@@ -281,3 +282,26 @@ def test_an_endless_loop_in_a_file_is_stopped(tmp_path, monkeypatch):
     file.write_text(RIGHT.replace("return", "while True: pass\n    return"))
     verdict = command.try_file(questions.get("lab03.saturated_fraction"), file, 1)
     assert verdict.status == "error" and "more than 8 s" in verdict.hints[0]
+
+
+# --- the table of answers -----------------------------------------------------------------------------------
+
+
+def test_the_table_of_answers_is_up_to_date_and_full():
+    answers.check()
+    for row in answers.load():
+        assert row["passed"] == row["correct"] >= 3 and row["caught"] == row["own hint"] == row["wrong"] >= 3, row
+
+
+def test_the_table_shows_what_a_check_gets_wrong(monkeypatch):
+    known = answers.known("lab03")
+    right, wrong = known.CORRECT["chi1"][0], known.WRONG["chi1"]
+    label, (answer, piece, points) = next(iter(wrong.items()))
+    planted = {label: (answer, piece, points), "in truth right": (right, "nothing", 0), "other hint": (answer, "no such hint", 0)}
+    monkeypatch.setattr(known, "CORRECT", {"chi1": [right, answer]})
+    monkeypatch.setattr(known, "CORRECT_SLOW", {})
+    monkeypatch.setattr(known, "WRONG", {"chi1": planted})
+    row = answers.row(questions.get("lab03.chi1"), seeds=1)
+    assert row == {"question": "lab03.chi1", "correct": 2, "passed": 1, "wrong": 3, "caught": 2, "own hint": 1}
+    with pytest.raises(paths.Trouble, match="lab03.chi1"):
+        answers.check()

@@ -245,6 +245,17 @@ def test_a_sound_small_course_builds(small_course):
     assert "The site is built" in out and (small_course.path / "_build/html/index.html").exists()
 
 
+def test_solutions_can_be_left_out(small_course, monkeypatch):
+    small_course.tools("site")
+    solution = small_course.path / "_build/html/solutions/lab01_one.html"
+    assert solution.exists()
+    monkeypatch.setenv("SOLUTIONS", "0")
+    small_course.tools("site")
+    pages = {p.relative_to(small_course.path / "_build/html").as_posix() for p in (small_course.path / "_build/html").rglob("*.html")}
+    assert {"chapters/01_one.html", "labs/lab01_one.html"} <= pages and not any("solutions" in page for page in pages)
+    assert "return 2 * x" not in "".join(p.read_text() for p in (small_course.path / "_build/html").rglob("*.html"))
+
+
 def test_buttons_appear_with_the_address_and_edit_opens_the_text(small_course):
     small_course.tools("site")
     page = small_course.path / "_build/html/chapters/01_one.html"

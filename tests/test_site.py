@@ -165,6 +165,42 @@ def test_a_phone_does_not_scroll_sideways(path, chromium):
     context.close()
 
 
+# The contrast ratio of WCAG 2 between the text of every element that is found and the paper that it stands on.
+CONTRASTS = """elements => elements.map(element => {
+    const read = colour => (colour.match(/[\\d.]+/g) || [0, 0, 0, 0]).map(Number);
+    const channel = v => (v /= 255) <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
+    const light = ([r, g, b]) => 0.2126 * channel(r) + 0.7152 * channel(g) + 0.0722 * channel(b);
+    let paper = element;
+    while (paper && (read(getComputedStyle(paper).backgroundColor)[3] ?? 1) === 0) paper = paper.parentElement;
+    const [a, b] = [getComputedStyle(element).color, paper ? getComputedStyle(paper).backgroundColor : 'rgb(255, 255, 255)']
+        .map(colour => light(read(colour))).sort((x, y) => y - x);
+    return (a + 0.05) / (b + 0.05);
+})"""
+
+
+def contrasts(page, scheme, html=None):
+    page.emulate_media(color_scheme=scheme)
+    return page.locator(html or ".cell_output .text_html :is(summary, strong, p, li, td, th, code)").evaluate_all(CONTRASTS)
+
+
+@needs_browser
+@pytest.mark.parametrize("path", [p for p in PAGES if p.parent.name in ("chapters", "solutions")], ids=name)
+def test_what_cells_show_is_readable_in_both_schemes(path, page):
+    show(page, path)
+    for scheme in ("light", "dark"):
+        found = contrasts(page, scheme)
+        assert found and min(found) >= 4.5, (scheme, min(found))
+
+
+@needs_browser
+def test_text_of_the_colour_of_its_paper_is_seen(page, tmp_path):
+    planted = tmp_path / "planted.html"
+    planted.write_text('<div style="background: #eee"><p style="color: #ddd">a</p><p style="color: #000">b</p></div>')
+    page.goto(planted.as_uri())
+    low, high = contrasts(page, "light", "p")
+    assert low < 1.3 and high > 15
+
+
 @needs_browser
 def test_search_finds_a_chapter(page):
     page.goto((HTML / "search.html").as_uri() + "?q=saturation")

@@ -9,7 +9,7 @@ import sys
 # One thread per process: with two busy cores, two threads were many times slower.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from . import ledger, notebooks, site, studies, testing
+from . import answers, ledger, notebooks, site, studies, testing
 from .paths import ROOT, Trouble
 
 # Kernels run in chapters/ and labs/; they import this clone's packages, not those of another one.
@@ -37,11 +37,12 @@ def main():
     commands.add_parser("test-paths", help="re-execute the notebooks on other code paths of the processor")
     p = commands.add_parser("notebooks", help="build and execute what has changed in book/ or in the packages")
     p.add_argument("--workers", type=int, default=2)
-    commands.add_parser("check", help="check that what is derived (notebooks, ledger, studies) matches what it is made from")
+    commands.add_parser("check", help="check that what is derived (notebooks, ledger, studies, answers) matches what it is made from")
     p = commands.add_parser("studies", help="run the studies whose code has changed, or those that are named")
     p.add_argument("names", nargs="*")
     p.add_argument("--again", action="store_true", help="run all, change nothing, compare with the stored bands")
     p.add_argument("--workers", type=int, default=2)
+    commands.add_parser("answers", help="try the known right and wrong answers on the checks, and write the table")
     p = commands.add_parser("pull", help="take edits made in JupyterLab back into book/")
     p.add_argument("notebook")
     commands.add_parser("lab", help="open JupyterLab at the labs")
@@ -67,6 +68,8 @@ def main():
                     studies.again(arguments.workers)
                 else:
                     studies.make(arguments.names, arguments.workers)
+            case "answers":
+                answers.make()
             case "pull":
                 notebooks.pull(arguments.notebook)
             case "lab":

@@ -1,4 +1,4 @@
-"""A small Sphinx extension: the buttons of a page point at what people edit and open, and the ledger is a page."""
+"""A small Sphinx extension: the buttons of a page point at what people edit and open, and the tables of the ledger and of the answers are made here."""
 
 import sys
 from pathlib import Path, PurePosixPath
@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath
 from sphinx.util.docutils import SphinxDirective
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # Sphinx puts tools/ itself on the path
-from tools import ledger  # noqa: E402
+from tools import answers, ledger  # noqa: E402
 
 
 def edit_target(pagename):
@@ -43,8 +43,17 @@ class Ledger(SphinxDirective):
         return self.parse_text_to_nodes(text, allow_section_headings=True)
 
 
+class Answers(SphinxDirective):
+    """``{answers}``: the questions of all labs, and ``book/answers.json``, as a table."""
+
+    def run(self):
+        self.env.note_dependency(str(answers.STORED))
+        return self.parse_text_to_nodes(answers.table(answers.load()))
+
+
 def setup(app):
     app.add_directive("ledger", Ledger)
+    app.add_directive("answers", Answers)
     # After the theme has made its buttons.
     app.connect("html-page-context", point_buttons, priority=900)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -73,6 +73,23 @@ def write_configuration():
     return path
 
 
+def table_of_contents():
+    """The table of contents to build: ``SOLUTIONS=0`` in the environment leaves the solutions out."""
+    path = ROOT / "_toc.yml"
+    if os.environ.get("SOLUTIONS") != "0":
+        return path
+    toc = yaml.safe_load(path.read_text(encoding="utf-8"))
+    for part in (toc, *toc.get("parts", [])):
+        if "chapters" in part:
+            part["chapters"] = [page for page in part["chapters"] if not page["file"].startswith("solutions/")]
+    if "parts" in toc:
+        toc["parts"] = [part for part in toc["parts"] if part["chapters"]]
+    shutil.rmtree(BUILD / "html", ignore_errors=True)  # of an earlier build that had them
+    path = BUILD / "_toc.yml"
+    path.write_text(yaml.safe_dump(toc, sort_keys=False), encoding="utf-8")
+    return path
+
+
 def build():
     """Build into ``_build/html``; raises `Trouble` on any warning of Sphinx and on a notebook that failed."""
     notebooks.check()
@@ -81,7 +98,7 @@ def build():
     # --all: a run that reads only what changed would not see a warning of the other pages.
     command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]
     command += ["build", "--all", "-W", "-n", "--keep-going", "-q"]
-    command += ["--config", str(config), "--toc", str(ROOT / "_toc.yml"), "--path-output", str(ROOT), str(ROOT)]
+    command += ["--config", str(config), "--toc", str(table_of_contents()), "--path-output", str(ROOT), str(ROOT)]
     result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT)
     if result.returncode or not INDEX.exists():
         output = re.sub(r"\x1b\[[0-9;]*m", "", result.stdout)

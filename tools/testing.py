@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 
-from . import ledger, notebooks, site, studies
+from . import answers, ledger, notebooks, site, studies
 from .paths import ROOT, Trouble
 
 STRICT, LAX = ("chapters", "solutions"), ("labs",)
@@ -32,9 +32,9 @@ def unit_tests():
 
 
 def derived_files():
-    """Derived notebooks match their text, the ledger the notebooks, the studies their code"""
+    """Derived notebooks match their text, the ledger the notebooks, the studies their code, the table the answers"""
     found = []
-    for check in (notebooks.check, ledger.check, studies.check):
+    for check in (notebooks.check, ledger.check, studies.check, answers.check):
         try:
             check()
         except Trouble as trouble:
