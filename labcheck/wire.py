@@ -75,7 +75,8 @@ def loads(content):
 def _pack(data, tensors):
     kind = type(data)
     if kind is torch.Tensor:
-        raw = data.contiguous().reshape(-1).view(torch.uint8) if data.numel() else torch.empty(0, dtype=torch.uint8)
+        fresh = data.clone(memory_format=torch.contiguous_format)  # a single entry may have a stride of 0
+        raw = fresh.reshape(-1).view(torch.uint8) if data.numel() else torch.empty(0, dtype=torch.uint8)
         tensors.append((str(data.dtype).removeprefix("torch."), list(data.shape), raw.numpy().tobytes()))
         if tensors[-1][0] not in DTYPES:
             raise TypeError(f"expected a tensor of a type out of {', '.join(DTYPES)}; got {data.dtype}")

@@ -4,6 +4,8 @@ import json
 import struct
 import subprocess
 import sys
+from decimal import Decimal
+from fractions import Fraction
 from typing import NamedTuple
 
 import numpy as np
@@ -30,6 +32,7 @@ def test_nested_values_become_plain_data():
 
 def test_what_is_no_plain_data_is_left_out():
     deep = [[[[[1]]]]]
+    assert plain(Decimal("0.5")).item() == plain(Fraction(1, 2)).item() == 0.5
     assert plain(object()) is None and plain({1: 2}) is None and plain([0] * 1001) is None
     assert plain(torch.zeros(100_001)) is None and plain({1, "a"}) is None
     assert plain(deep) == [[[[None]]]]
@@ -74,9 +77,9 @@ def test_tensors_survive(dtype, shape):
     assert back["t"].dtype == dtype and torch.equal(back["t"], t) and back["n"] == [1, None, True, "ü", float("inf")]
 
 
-def test_a_transposed_tensor_survives():
-    t = torch.arange(6).view(2, 3).T
-    assert torch.equal(wire.loads(wire.dumps(t)), t)
+@pytest.mark.parametrize("t", [torch.arange(6).view(2, 3).T, torch.ones(1).expand(5), torch.ones(()).expand(1)])
+def test_a_tensor_with_strides_of_its_own_survives(t):
+    assert torch.equal(wire.loads(wire.dumps(t)), t) and torch.equal(wire.loads(wire.dumps(plain(t))), t)
 
 
 @pytest.mark.parametrize("data", [object(), {1: 2}, {"": 2}, (1, 2), {"f": len}, np.float64(1), torch.nn.Parameter(torch.ones(1))])

@@ -47,7 +47,7 @@ def test_the_answers_of_the_solution_pass_on_every_seed(item):
         if notebooks.BEGIN in source or source.startswith("import "):
             exec(source, place)
     for question in asked(item):
-        answer = place[question.signature.split("(")[0]]
+        answer = place[question.function]
         for seed in range(100):
             assert question.check(answer, seed).status == "passed", (question.name, seed)
 

@@ -1,6 +1,7 @@
 """Run student code once and say what happened, as plain data."""
 
 import contextlib
+import decimal
 import inspect
 import io
 import numbers
@@ -38,7 +39,7 @@ def attempt(function, *arguments):
     if not callable(function) or inspect.isclass(function):
         kind = "class" if inspect.isclass(function) else type(function).__name__
         return {"outcome": "not a function", "type": kind}
-    if not _accepts(function, len(arguments)):
+    if not accepts(function, len(arguments)):
         return {"outcome": "signature", "message": str(inspect.signature(function))[:200]}
     copies = [_copy(a) for a in arguments]
     record = guard(function, lambda: function(*copies))
@@ -94,7 +95,7 @@ def guard(author, run):
         }
     finally:
         torch.set_default_dtype(dtype)
-    if type_name == "NoneType" and _is_blank(author):
+    if type_name == "NoneType" and is_blank(author):
         return {"outcome": "not attempted"}
     return {"outcome": "returned", "type": type_name, "value": value, "changed": False}
 
@@ -114,7 +115,8 @@ class _Printed(io.TextIOBase):
         return len(text)
 
 
-def _accepts(function, count):
+def accepts(function, count):
+    """Whether a function, or a class, can be called with so many positional arguments."""
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):  # some built-in functions have none; the call itself will tell
@@ -155,7 +157,7 @@ def plain(value, depth=MAX_DEPTH):
         return torch.tensor(value)
     if isinstance(value, str):
         return str.__str__(value)[:1000]
-    if isinstance(value, numbers.Real) and not isinstance(value, np.generic):
+    if isinstance(value, (numbers.Real, decimal.Decimal)) and not isinstance(value, np.generic):
         return torch.tensor(float(value), dtype=torch.float64)
     if isinstance(value, np.generic):
         value = np.asarray(value)
@@ -164,7 +166,7 @@ def plain(value, depth=MAX_DEPTH):
             value = torch.from_numpy(np.array(value))
         if isinstance(value, torch.Tensor):
             value = value.detach().as_subclass(torch.Tensor).cpu()
-            return value.clone().contiguous() if value.numel() <= MAX_ENTRIES else None
+            return value.clone(memory_format=torch.contiguous_format) if value.numel() <= MAX_ENTRIES else None
     except (TypeError, RuntimeError, NotImplementedError):  # NumPy arrays of objects, sparse tensors
         return None
     if isinstance(value, (set, frozenset)) and all(isinstance(item, str) for item in value):
@@ -201,7 +203,7 @@ def _line(author, error):
     return line, where
 
 
-def _is_blank(function):
+def is_blank(function):
     """Whether the body holds nothing but a docstring, `pass`, `...` or `return None`."""
     code = getattr(function, "__code__", None)
     if code is None:
