@@ -72,7 +72,8 @@ def close(rtol=1e-6, atol=1e-9):
 def judge(items, mistakes, fallback, same=None, explain=None):
     """The findings of a question: for each aspect None (right), a hint, or a `Trouble`.
 
-    A mistake that accounts for all values is looked for first, then one for the values of each aspect alone.
+    A mistake that accounts for all values is looked for first, then one for the values of each aspect alone, and
+    only then an explanation.
 
     Parameters
     ----------
@@ -106,11 +107,15 @@ def judge(items, mistakes, fallback, same=None, explain=None):
             said = True
         return said
 
-    def hint_for(some):
-        hints = (mistake.hint for mistake in mistakes if fits(mistake, some))
-        return next(hints, None) or (explain(some) if explain else None)
+    def known(some):
+        return next((mistake.hint for mistake in mistakes if fits(mistake, some)), None)
 
-    common = hint_for(usable) if wrong else None
+    def explained(some):
+        return explain(some) if explain else None
+
+    everything = known(usable) if wrong else None
+    # asked only where no mistake accounts for all
+    in_general = explained(usable) if wrong and not everything else None
     findings = {}
     for aspect, general in fallback.items():
         trouble = next((i.got for i in items if i.aspect == aspect and isinstance(i.got, Trouble)), None)
@@ -118,7 +123,10 @@ def judge(items, mistakes, fallback, same=None, explain=None):
         if trouble is not None or not mine:
             findings[aspect] = trouble
             continue
-        hint = common or hint_for([i for i in usable if i.aspect == aspect]) or hint_for(mine) or general
+        whole = [item for item in usable if item.aspect == aspect]
+        apart = known(whole)
+        common = everything or (None if apart else in_general)
+        hint = common or apart or explained(whole) or known(mine) or explained(mine) or general
         shown = next((item for item in (wrong if common else mine) if item.quote), None)
         findings[aspect] = f"{quoted(shown)} {hint}" if shown else hint
     return findings

@@ -166,6 +166,12 @@ def test_judge_falls_back_explains_and_passes_trouble_on():
     assert findings(lambda x, y: trouble, multiply) == {"addition": trouble, "multiplication": None}
 
 
+def test_judge_prefers_a_known_mistake_of_one_aspect_to_an_explanation():
+    found = findings(lambda x, y: x - y, lambda x, y: x * y + 1, lambda some: "Because.")
+    assert found["addition"].endswith("A sign is wrong.")
+    assert found["multiplication"].endswith("Because.")
+
+
 def test_judge_quotes_the_worst_entry_of_a_tensor():
     expected, got = torch.zeros(2, 3), torch.tensor([[0, 0, 0], [0, 0.5, 0]])
     found = judge([Item("a", got, expected, {}, quote="the case")], [], {"a": "Look again."})
