@@ -36,14 +36,12 @@ def try_file(question, path, seed):
     NotRun
         If the file can't be run, has no such function, or ends the process.
     """
-    import torch
-
     from . import wire
 
     path = Path(path)
     if not path.is_file():
         raise NotRun(f"expected a Python file, there is none at {path}")
-    inputs = question.inputs(torch.Generator().manual_seed(seed))
+    inputs = question.draw(seed)
     command = [sys.executable, "-m", "labcheck.probes.child", question.name, question.function, str(path)]
     try:
         done = subprocess.run(command, input=wire.dumps(inputs), stdout=subprocess.PIPE, timeout=SECONDS)

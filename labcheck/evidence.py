@@ -115,7 +115,8 @@ def as_number(got):
 def _of(record, signature, what, kind):
     got = value(record, signature)
     if not isinstance(got, kind):
-        raise Trouble(f"expected {what}, got a value of type {str(record['type'])[:60]}.")
+        shape = f" and shape {tuple(got.shape)}" if isinstance(got, torch.Tensor) else ""
+        raise Trouble(f"expected {what}, got a value of type {str(record['type'])[:60]}{shape}.")
     return got
 
 

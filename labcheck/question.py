@@ -110,6 +110,10 @@ class Question:
     def max_points(self):
         return sum(self.aspects.values())
 
+    def draw(self, seed):
+        """The inputs of a seed."""
+        return self.inputs(torch.Generator().manual_seed(seed))
+
     def evidence(self, function, inputs):
         """Run the probe: the only place where student code runs."""
         return probes.find(self.name)(function, inputs)
@@ -137,5 +141,5 @@ class Question:
 
     def check(self, function, seed):
         """Inputs, probe and verdict in this process."""
-        inputs = self.inputs(torch.Generator().manual_seed(seed))
+        inputs = self.draw(seed)
         return self.verdict(inputs, self.evidence(function, inputs))
