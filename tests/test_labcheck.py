@@ -1,7 +1,7 @@
 """The checks themselves: blanks, many seeds, correct answers, wrong answers, and whatever a student may pass."""
 
-import importlib
 import dataclasses
+import importlib
 import json
 import subprocess
 import sys
