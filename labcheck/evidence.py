@@ -73,7 +73,7 @@ def parts(record, signature, names):
     got = value(record, signature)
     expected = f"expected {len(names)} values, {', '.join(names)}"
     if not isinstance(got, list):
-        raise Trouble(f"{expected}; got a value of type {record['type']}.")
+        raise Trouble(f"{expected}; got {_typed(record, got)}.")
     if len(got) != len(names):
         raise Trouble(f"{expected}; got {len(got)}.")
     return dict(zip(names, got))
@@ -115,9 +115,13 @@ def as_number(got):
 def _of(record, signature, what, kind):
     got = value(record, signature)
     if not isinstance(got, kind):
-        shape = f" and shape {tuple(got.shape)}" if isinstance(got, torch.Tensor) else ""
-        raise Trouble(f"expected {what}, got a value of type {str(record['type'])[:60]}{shape}.")
+        raise Trouble(f"expected {what}, got {_typed(record, got)}.")
     return got
+
+
+def _typed(record, got):
+    shape = f" and shape {tuple(got.shape)}" if isinstance(got, torch.Tensor) and got.ndim else ""
+    return f"a value of type {str(record['type'])[:60]}{shape}"
 
 
 def _kind(got):

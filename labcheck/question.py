@@ -122,7 +122,7 @@ class Question:
         """Compare the evidence with the reference. Evidence that cannot be read counts as trouble."""
         try:
             findings = self.judge(inputs, evidence)
-        except (AttributeError, IndexError, KeyError, TypeError, ValueError, RuntimeError):
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RuntimeError):
             return self.trouble("the check could not read what came back from your function.")
         if all(getattr(f, "blank", False) for f in findings.values()):
             return Verdict(tuple(Aspect(n, 0, m) for n, m in self.aspects.items()), attempted=False)

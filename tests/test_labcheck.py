@@ -60,6 +60,9 @@ def test_every_question_is_tried_with_right_and_wrong_answers(name):
 TRAINED = {"lab05.deep_recipe", "lab11.repair"}  # their judges train a recipe, and cache the result in `trained`
 
 
+PAIRS = {"lab05.elu", "lab05.selu", "lab10.baselines"}  # two values in a list are the form that they ask for
+
+
 def by_raising(*arguments):
     raise NotImplementedError("write your answer here")
 
@@ -186,8 +189,10 @@ def returns(value):
     ],
 )
 def test_trouble_is_one_sentence_and_no_points(name, answer, piece):
-    if (name, piece) == ("lab10.baselines", "a value of type list"):  # two numbers are what it asks for
+    if name in PAIRS and piece == "a value of type list":
         answer, piece = returns([0.1, 0.2, 0.3]), "got 3"
+    if name == "lab05.deep_recipe" and piece == "but yours takes ()":
+        answer, piece = (lambda x: 1), "but yours takes (x)"
     result = check(name, answer)
     assert (result.status, result.points) == ("error", 0)
     assert len(result.hints) == 1 and piece in result.hints[0]
