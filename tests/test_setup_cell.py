@@ -58,6 +58,10 @@ def run(cells, folder, place):
     return client.execute()
 
 
+def first_solution():
+    return next(item for item in OPENED if item.kind == "labs")
+
+
 def with_a_study():
     """The first chapter that loads a study."""
     return next(item for item in OPENED if "study.load" in item.source.read_text(encoding="utf-8"))
@@ -66,14 +70,14 @@ def with_a_study():
 @pytest.mark.skipif(os.name == "nt", reason="the empty venv is laid out as on Linux and macOS")
 @pytest.mark.parametrize("item", OPENED, ids=lambda item: item.name)
 def test_a_notebook_finds_all_it_needs_with_only_what_its_setup_cell_installs(item, clone, monkeypatch):
-    """Its imports and studies; the solutions and one chapter run as a whole, to see that this is enough."""
+    """Its imports and studies; one solution and one chapter run as a whole, to see that this is enough."""
     monkeypatch.delenv("PYTHONPATH", raising=False)
     # The pinned versions, so that the machine's small build of torch is taken.
     monkeypatch.setenv("PIP_CONSTRAINT", str(ROOT / "requirements.txt"))
     notebook = nbformat.read(item.target, as_version=4)
     setup = next(c for c in notebook.cells if notebooks.SETUP_TAG in c.metadata.get("tags", []))
     assert setup is next(c for c in notebook.cells if c.cell_type == "code")
-    whole = item.kind == "labs" or item == with_a_study()
+    whole = item in (first_solution(), with_a_study())
     place = item.target.parent.name
     run(notebook.cells if whole else [setup, needs(notebook)], clone, place)
     where = run([nbformat.v4.new_code_cell("import signalprop; print(signalprop.__file__)")], clone, place)
