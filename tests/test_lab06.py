@@ -94,6 +94,9 @@ def test_powers_of_the_entries_of_orthogonal_matrices():
     eighth = (105 + 9 * (c - 1)) / ((c + 2) * (c + 4) * (c + 6))
     assert (q**4).sum(1).mean().item() == pytest.approx(3 / (c + 2), rel=0.01)
     assert (q**4).sum(1).square().mean().item() == pytest.approx(eighth, rel=0.02)
+    off, t = (q**2).diagonal(dim1=1, dim2=2).sum(1) - 1, lab06.DIAGONAL_LIMIT
+    for sign in (1, -1):  # by Chernoff, the chance of a mean that far off on this side
+        assert (torch.exp(sign * off).mean().item() / math.exp(t)) ** lab06.DRAWS < 1e-9
 
 
 def test_every_known_mistake_of_lsuv_is_visible():

@@ -7,10 +7,15 @@ from .calling import attempt, plain
 
 
 class Net(nn.Module):
-    """A tanh net from given weights. `spare` takes no part in the output, and a frozen layer gets no gradient."""
+    """A tanh net from given weights. `spare` takes no part in the output, and a frozen layer gets no gradient.
+
+    With a `kernel`, a convolution of the features comes first.
+    """
 
     def __init__(self, case):
         super().__init__()
+        if case.get("kernel") is not None:
+            self.conv = _convolution(case["kernel"])
         linear = [_linear(layer) for layer in case["layers"]]
         self.body = nn.Sequential(*[module for layer in linear[:-1] for module in (layer, nn.Tanh())])
         self.head = linear[-1]
@@ -19,12 +24,23 @@ class Net(nn.Module):
             self.body[0].requires_grad_(False)
 
     def forward(self, x):
+        if hasattr(self, "conv"):
+            x = torch.tanh(self.conv(x[:, None])).flatten(1)
         return self.head(self.body(x))
+
+
+def _convolution(layer):
+    out, _, length = layer["weight"].shape
+    made = nn.utils.skip_init(nn.Conv1d, 1, out, length, dtype=torch.float64)
+    return _filled(made, layer)
 
 
 def _linear(layer):
     out, fan_in = layer["weight"].shape
-    made = nn.utils.skip_init(nn.Linear, fan_in, out, dtype=torch.float64)
+    return _filled(nn.utils.skip_init(nn.Linear, fan_in, out, dtype=torch.float64), layer)
+
+
+def _filled(made, layer):
     made.weight = nn.Parameter(layer["weight"].clone())
     made.bias = nn.Parameter(layer["bias"].clone())
     return made
@@ -45,9 +61,14 @@ def optimizer(model, case):
 def grad_norms(function, inputs):
     """Call the student's ``grad_norms(model, x, y)`` on the net of every case.
 
-    Evidence: "cases", one record for each case.
+    Evidence: "cases", one record for each case; "moved", whether some weight of the model is not what it was.
     """
-    return {"cases": [attempt(function, net(case), case["x"], case["y"]) for case in inputs["cases"]]}
+    records, moved = [], False
+    for case in inputs["cases"]:
+        model = net(case)
+        records.append(attempt(function, model, case["x"], case["y"]))
+        moved |= any(not torch.equal(a, b) for a, b in zip(model.parameters(), net(case).parameters()))
+    return {"cases": records, "moved": moved}
 
 
 def train_step(function, inputs):

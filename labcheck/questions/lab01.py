@@ -24,11 +24,14 @@ def layer(generator, out, fan_in, scale=1.5):
     }
 
 
-def net(generator, sizes, batch, old=False, spare=False):
+def net(generator, sizes, batch, old=False, spare=False, kernel=None):
     """A net and a batch. The sizes differ, so that a mean is no sum and no layer is square."""
-    layers = [layer(generator, out, fan_in) for fan_in, out in zip(sizes, sizes[1:])]
+    channels, length = kernel or (None, None)
+    fans = [channels * (sizes[0] - length + 1), *sizes[1:]] if kernel else sizes
+    layers = [layer(generator, out, fan_in) for fan_in, out in zip(fans, fans[1:])]
     shapes = [layers[i][key].shape for i in range(len(layers)) for key in ("weight", "bias")]
     return {
+        "kernel": {"weight": normal(generator, channels, 1, length), "bias": normal(generator, channels)} if kernel else None,
         "layers": layers,
         "spare": layer(generator, 3, sizes[0]) if spare else None,
         "old_gradients": [normal(generator, *shape, scale=0.3) for shape in shapes] if old else [],
@@ -85,8 +88,16 @@ def norms_inputs(generator):
             drawn("norms"),
             drawn("old gradients", old=True),
             drawn("left out", spare=True),
+            _saturated(drawn("left out")),
+            drawn("weights only", kernel=(3, 3)),
         ]
     }
+
+
+def _saturated(case):
+    """The units of the second layer at exactly 1 in float64: what is below gets a gradient, and it is exactly 0."""
+    case["layers"][1]["bias"] += 100.0
+    return case
 
 
 def _norms_variant(loss=F.cross_entropy, norm=torch.linalg.vector_norm, old=False):
@@ -132,11 +143,15 @@ NORMS_MISTAKES = [
     (_norms_variant(norm=lambda g: g.abs().sum()), "This is the sum of |g|, the 1-norm; the 2-norm is asked for."),
     (_norms_variant(norm=lambda g: g.abs().max()), "This is the largest |g|; the 2-norm of all entries is asked for."),
     (
-        _norms_variant(norm=lambda g: torch.linalg.matrix_norm(g, 2)),
+        _norms_variant(norm=lambda g: torch.linalg.matrix_norm(g.flatten(1), 2)),
         "This is the largest singular value (the norm of a matrix with ord=2); the root of the sum of all squares is asked for.",
     ),
     (
         _norms_variant(norm=lambda g: g.norm(dim=-1).mean()),
+        "You averaged the norms of the rows; take one norm of the whole matrix.",
+    ),
+    (
+        _norms_variant(norm=lambda g: g.norm(dim=1).mean()),
         "You averaged the norms of the rows; take one norm of the whole matrix.",
     ),
     (
@@ -174,8 +189,10 @@ NORMS_FALLBACK = {
         "Here the model comes with gradients of an earlier batch. The norms are those of this batch alone: look at what clears them."
     ),
     "left out": (
-        "Here one layer is frozen and another takes no part in the output. The norms of the other weights must be as always."
+        "Here one layer is frozen and another takes no part in the output, or some gradients are exactly 0. The norms of the other "
+        "weights must be as always."
     ),
+    "weights only": "Here a convolution comes first, whose kernel has three axes: the norm is that of all its entries.",
 }
 NO_BIAS = "Your dict also has {}: only weights are asked for, the parameters with at least two axes."
 NO_GRADIENT = "Your dict also has {}, which has no gradient (frozen, or without part in the loss): leave it out."
@@ -187,16 +204,17 @@ def norms_judge(inputs, evidence):
         truth = grad_norms(probe.net(case), case["x"], case["y"])
         aspect = case["aspect"]
         got = attempt(read.mapping, record, NORMS, "a dict from names to norms")
+        if evidence["moved"] and not isinstance(got, Trouble):
+            got = Trouble("your function changed the weights of the model; it is to measure, without a step.")
         if isinstance(got, Trouble):
             items.append(Item(aspect, got, 0.0, case))
-            extra["weights only"] = extra["weights only"] or (got if aspect == "norms" else None)
             continue
         known = {name: p for name, p in probe.net(case).named_parameters()}
         for name, expected in truth.items():
-            value = attempt(read.as_number, got[name]) if name in got else _absent(name, got)
+            value = attempt(read.as_number, got[name]) if name in got else _absent(name, got, expected, known[name])
             items.append(Item(aspect, value, expected, case, part=name))
         more = [name for name in got if name not in truth]
-        if more and aspect == "norms":
+        if more and aspect in ("norms", "weights only"):
             extra["weights only"] = extra["weights only"] or (
                 NO_BIAS.format(more[0])
                 if more[0] in known
@@ -204,14 +222,20 @@ def norms_judge(inputs, evidence):
             )
         elif aspect == "left out":
             vain = [name for name in more if name in known and known[name].ndim > 1]
-            extra["left out"] = NO_GRADIENT.format(vain[0]) if vain else None
+            extra["left out"] = extra["left out"] or (NO_GRADIENT.format(vain[0]) if vain else None)
     mistakes = [Mistake(once(answer), hint) for answer, hint in NORMS_MISTAKES]
     findings = judge(items, mistakes, NORMS_FALLBACK, SAME)
-    findings["left out"] = findings["left out"] or extra["left out"]
-    return findings | {"weights only": extra["weights only"]}
+    return {aspect: found or extra.get(aspect) for aspect, found in findings.items()}
 
 
-def _absent(name, got):
+def _absent(name, got, expected, parameter):
+    if expected == 0:
+        return Trouble(
+            f"your dict has no entry {name!r}. Its gradient is exactly 0 here, and so is its norm; leave out only weights whose "
+            "gradient is None."
+        )
+    if parameter.ndim > 2:
+        return Trouble(f"your dict has no entry {name!r}. It is the kernel of a convolution, with {parameter.ndim} axes, and a weight too.")
     names = ", ".join(map(repr, list(got)[:4])) or "none"
     return Trouble(f"expected an entry {name!r}, a name from model.named_parameters(); your dict has {names}.")
 
@@ -232,9 +256,9 @@ def train_step(model, opt, x, y, max_norm):
 
 
 def step_inputs(generator):
-    def drawn(aspect, share, momentum):
+    def drawn(aspect, share, momentum, **more):
         sizes, batch = sizes_of(generator), integer(generator, 5, 9)
-        case = net(generator, sizes, batch) | {"lr": uniform(generator, 0.2, 0.4), "momentum": momentum}
+        case = net(generator, sizes, batch, **more) | {"lr": uniform(generator, 0.2, 0.4), "momentum": momentum}
         case["batches"] = [data(generator, sizes, batch) for _ in range(2)]
         # the limit is a share of the smaller of the two gradients' norms: both are clipped, or neither
         norms = [math.hypot(*_all_norms(case, b)) for b in case["batches"]]
@@ -245,6 +269,7 @@ def step_inputs(generator):
             drawn("large gradients", uniform(generator, 0.2, 0.3), 0.0),
             drawn("large gradients", uniform(generator, 0.2, 0.3), 0.9),
             drawn("small gradients", uniform(generator, 3, 5), 0.0),
+            drawn("old gradients", uniform(generator, 0.2, 0.3), 0.0, old=True),
         ]
     }
 
@@ -265,17 +290,16 @@ def _steps(case, step):
     return found
 
 
-def _variant(clear=True, loss=F.cross_entropy, clip=torch.nn.utils.clip_grad_norm_, late=False, returned=None):
+def _variant(clear="first", loss=F.cross_entropy, clip=torch.nn.utils.clip_grad_norm_, returned=None):
     def step(model, opt, x, y, max_norm):
-        if clear:
+        if clear == "first":
             opt.zero_grad()
         total = loss(model(x), y)
         total.backward()
-        if not late:
-            clip(list(model.parameters()), max_norm)
+        clip(list(model.parameters()), max_norm)
         opt.step()
-        if late:
-            clip(list(model.parameters()), max_norm)
+        if clear == "last":
+            opt.zero_grad()
         return returned(model, x, y, total) if returned else total.item()
 
     return step
@@ -322,11 +346,19 @@ STEP_MISTAKES = [
         "The steps have their full length, as without clipping: clip after backward(), which makes the gradient, and before opt.step(), which uses it.",
     ),
     (
-        _variant(clear=False),
+        _variant(clear="never"),
         "The second step also contains the first gradient: backward() adds to what is there. Clear the gradients first (opt.zero_grad()).",
     ),
     (
-        _variant(clear=False, clip=_none),
+        _variant(clear="last"),
+        "You clear the gradients at the end, and your first step contains those with which the model came: clear them before backward().",
+    ),
+    (
+        _variant(clear="last", clip=_none),
+        "You clear the gradients at the end, too late for those with which the model came, and nothing is clipped: opt.zero_grad() first, the clip between backward() and step().",
+    ),
+    (
+        _variant(clear="never", clip=_none),
         "The gradients of the first call are still there in the second, and nothing is clipped: opt.zero_grad() first, the clip between backward() and step().",
     ),
     (
@@ -376,7 +408,7 @@ STEP_FALLBACK = {
         "Here ‖g‖ is above max_norm. The weights after the call are those of an optimiser's step with the gradient times max_norm/‖g‖."
     ),
     "small gradients": "Here ‖g‖ is below max_norm: the gradient stays as it is.",
-    "second call": "The first call is right and the second is not: what of the first is still there?",
+    "old gradients": "Gradients of an earlier batch, or of your first call, are in the model here. The step must not depend on them.",
 }
 
 
@@ -388,7 +420,7 @@ def step_judge(inputs, evidence):
         for turn, step in zip((1, 2), steps, strict=True):
             loss = attempt(read.number, step["record"], STEP)
             items.append(Item("loss", loss, truth[f"loss {turn}"], case, part=f"loss {turn}"))
-            aspect = "second call" if turn == 2 and case["aspect"] == "large gradients" else case["aspect"]
+            aspect = "old gradients" if turn == 2 and case["aspect"] == "large gradients" else case["aspect"]
             trouble = _failed(step["record"]) or (loss if isinstance(loss, Trouble) and not moved else None)
             for name, p in probe.net(case).named_parameters():
                 part = f"{name} after step {turn}"
@@ -523,7 +555,7 @@ def lost_update_depth(w, lr, g, factor, dtype=torch.float32):
 
 
 def half_gap(w):
-    """Half the distance between the float32 numbers around w, which is no power of two."""
+    """Half the distance from w to the next float32 number away from 0; towards 0 it is the same but for powers of two."""
     return 2.0 ** (math.frexp(abs(w))[1] - 25)
 
 
@@ -543,17 +575,19 @@ _LOST_FIXED = [
 def lost_inputs(generator):
     """No case near an edge: float32 throughout, or float64 and one rounding, give the same depth."""
 
-    def drawn(aspect, low, high):
+    def drawn(aspect, low, high, signs=None):
         while True:
             power = integer(generator, -6, 2)
+            of_w, of_g = signs or (choose(generator, -1, 1), choose(generator, -1, 1))
             case = {
                 "aspect": aspect,
-                "w": choose(generator, -1, 1) * uniform(generator, 1.5, 1.95) * 2.0**power,
+                "w": of_w * (1 if signs else uniform(generator, 1.5, 1.95)) * 2.0**power,
                 "lr": log_uniform(generator, 0.002, 0.5),
-                "g": choose(generator, -1, 1) * log_uniform(generator, 0.02, 2),
+                "g": of_g * log_uniform(generator, 0.02, 2),
                 "factor": uniform(generator, low, high),
             }
-            if 0.1 < exact_depth(case) % 1 < 0.9 and exact_depth(case) > 3:
+            limits = (half_gap(case["w"]), half_gap(case["w"]) / 2)[: 2 if signs else 1]  # above and below a power of two
+            if all(0.1 < exact_depth(case, limit) % 1 < 0.9 and exact_depth(case, limit) > 3 for limit in limits):
                 return case
 
     return {
@@ -564,6 +598,7 @@ def lost_inputs(generator):
             drawn("fast decay", 0.15, 0.5),
             drawn("fast decay", 0.15, 0.5),
             drawn("lost at once", 0.2, 0.8) | {"lr": 0.003, "g": 1e-9},
+            *(drawn("powers of two", 0.88, 0.95, signs) for signs in ((1, 1), (1, -1), (-1, 1))),
         ]
     }
 
@@ -572,6 +607,22 @@ def _first(case, limit):
     return max(0, math.ceil(exact_depth(case, limit)))
 
 
+def _added(c):
+    return lost_update_depth(c["w"], c["lr"], -c["g"], c["factor"])
+
+
+def _with_size_of_g(c):
+    return lost_update_depth(c["w"], c["lr"], abs(c["g"]), c["factor"])
+
+
+def _power_of_two(w):
+    return math.frexp(abs(w))[0] == 0.5
+
+
+POWER = (
+    "A power of two has two gaps: the next number towards 0 is half as far as the next one away from 0, so it matters to which side "
+    "the update moves w. Try w − update == w."
+)
 LOST_MISTAKES = [
     (lambda c: lost_update_depth(c["w"], c["lr"], c["g"], c["factor"], torch.float64), "This is the depth for float64 (Python's own float): convert the weight and the update to torch.float32 first."),
     (lambda c: lost_update_depth(c["w"], c["lr"], c["g"], c["factor"], torch.float16), "This is the depth for float16; float32 is asked for."),
@@ -594,6 +645,10 @@ LOST_MISTAKES = [
     (lambda c: _first(c, 2.0**-23 * abs(c["w"])), "You compare the update with eps·|w|. The numbers around w are a gap apart that is the same between two powers of two; try w − update == w."),
     (lambda c: _first(c, 2.0**-24 * abs(c["w"])), "You compare the update with half of eps·|w|. The gap around w is the same between two powers of two; try w − update == w."),
     (lambda c: _first(c, 2 * half_gap(c["w"])), "You compare the update with the gap at w. It is rounded away from half the gap on."),
+    (_added, "Your update is added; the new weight is w − lr·g·factor^d, and at a power of two the direction matters."),
+    (_with_size_of_g, "The sign of g has no effect. At a power of two it matters: the number next to w is nearer on the side of 0."),
+    (lambda c: _first(c, half_gap(c["w"])), POWER),
+    (lambda c: _first(c, half_gap(c["w"]) / (2 if _power_of_two(c["w"]) else 1)), POWER),
     (lambda c: exact_depth(c), "The depth is a whole number of layers: round up."),
     (lambda c: lost_update_depth(c["w"], c["lr"], c["g"], c["factor"] ** 2), "The update shrinks by factor² per layer: factor multiplies the gradient once for each layer."),
     (lambda c: lost_update_depth(c["w"], c["lr"], c["g"], c["factor"] ** 0.5), "The update shrinks by the root of factor per layer: factor multiplies the gradient itself once for each layer."),
@@ -602,6 +657,7 @@ LOST_FALLBACK = {
     "slow decay": "Try d = 0, 1, 2, …: the first d at which float32(w) − float32(lr·g·factor^d) equals float32(w) is the answer.",
     "fast decay": "Try d = 0, 1, 2, …: the first d at which float32(w) − float32(lr·g·factor^d) equals float32(w) is the answer.",
     "lost at once": "Here even the update of the last layer, lr·g, is lost: the answer is 0.",
+    "powers of two": "Here w is a power of two. " + POWER,
 }
 
 
@@ -612,6 +668,7 @@ def lost_judge(inputs, evidence):
         got = attempt(read.number, record, LOST)
         truth = lost_update_depth(case["w"], case["lr"], case["g"], case["factor"])
         items.append(Item(case["aspect"], got, float(truth), case, quote=quotes[i] if i < len(quotes) else None))
+
     def explain(some):
         if len({item.got for item in some}) == 1 and len(some) > 3:
             return "Your answer is the same for every input: it must depend on w, lr, g and factor."
@@ -628,8 +685,9 @@ QUESTIONS = (
         contract=(
             "For each weight of the model (a parameter with at least two axes; no bias), by its name in model.named_parameters(): "
             "the 2-norm of the gradient of the mean cross-entropy (nats) of one batch, a number. Weights without a gradient "
-            "(frozen, or without part in the output) are left out. model maps x, float64 (batch, features), to logits (batch, classes); "
-            "y is int64 (batch,). The model may hold gradients of an earlier batch."
+            "(frozen, or without part in the output) are left out; a gradient that is exactly 0 has the norm 0. model maps x, float64 "
+            "(batch, features), to logits (batch, classes); y is int64 (batch,). The model may hold gradients of an earlier batch; its "
+            "weights stay as they are."
         ),
         aspects={"norms": 3, "weights only": 1, "old gradients": 1, "left out": 1},
         minutes=15,
@@ -644,9 +702,9 @@ QUESTIONS = (
             "One training step: clears the gradients, backpropagates the mean cross-entropy (nats) of model(x) and y, multiplies all "
             "gradients by min(1, max_norm/‖g‖) with ‖g‖ the 2-norm of all of them together, lets opt step. Returns the loss before the "
             "step, a number. model and opt are an nn.Module in float64 and its torch.optim.Optimizer; x is (batch, features), y int64 "
-            "(batch,), max_norm > 0."
+            "(batch,), max_norm > 0. The model may hold gradients of an earlier batch."
         ),
-        aspects={"loss": 1, "large gradients": 3, "small gradients": 1, "second call": 2},
+        aspects={"loss": 1, "large gradients": 3, "small gradients": 1, "old gradients": 2},
         minutes=15,
         inputs=step_inputs,
         reference=train_step,
@@ -672,7 +730,7 @@ QUESTIONS = (
             "The first depth d = 0, 1, 2, … (0 is the last layer) at which float32(w) − float32(lr·g·factor^d), computed in float32, equals "
             "float32(w): an int. w, lr, g and factor are floats; w and g may be negative, neither is 0; lr > 0 and 0 < factor < 1."
         ),
-        aspects={"fast decay": 2, "slow decay": 2, "lost at once": 1},
+        aspects={"fast decay": 2, "slow decay": 1, "powers of two": 1, "lost at once": 1},
         minutes=15,
         inputs=lost_inputs,
         reference=lost_update_depth,

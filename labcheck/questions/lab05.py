@@ -14,13 +14,17 @@ from ..question import Question
 DEAD = "dead_fraction(a)"
 
 
+# The largest activation of a unit is then above 1e-8, so that isclose with its defaults is right, and up to 1.2e-7.
+TINY = 6e-8
+
+
 def dead_fraction(a):
     """Reference."""
     return (a == 0).all(dim=0).double().mean().item()
 
 
 def _activations(generator, samples, dead, alive, scale=1.0):
-    """Activations of a ReLU layer: dead units, units that rest on all samples but one, and busy ones, mixed."""
+    """Activations of a ReLU layer: dead units, units that rest on all samples but one, busy ones, and two that never change."""
     units = dead + alive
     a = torch.rand(samples, units, generator=generator, dtype=torch.float64) + 0.1
     a[torch.rand(a.shape, generator=generator) < 0.4] = 0
@@ -29,7 +33,9 @@ def _activations(generator, samples, dead, alive, scale=1.0):
         if resting:
             a[:, unit] = 0
         if unit >= dead:
-            a[integer(generator, 0, samples - 1), unit] = uniform(generator, 0.2, 2)
+            a[(unit - dead) // 2 % samples, unit] = uniform(generator, 0.2, 2)  # no sample may be left out
+    if alive:
+        a[:, -2:] = uniform(generator, 0.2, 2)
     return scale * a[:, torch.randperm(units, generator=generator)]
 
 
@@ -42,17 +48,17 @@ _DEAD_FIXED = {
 
 def dead_inputs(generator):
     def drawn(aspect, samples=None, **more):
-        return {"aspect": aspect, "quote": None, "a": _activations(generator, samples or integer(generator, 3, 5), **more)}
+        return {"aspect": aspect, "quote": None, "a": _activations(generator, samples or integer(generator, 3, 4), **more)}
 
     def some():
-        return {"dead": integer(generator, 2, 4), "alive": integer(generator, 8, 11)}
+        return {"dead": integer(generator, 2, 4), "alive": integer(generator, 10, 12)}
 
     return {
         "cases": [
             _DEAD_FIXED | {"a": _DEAD_FIXED["a"].clone()},
             drawn("dead units", **some()),
             drawn("dead units", **some()),
-            drawn("tiny activations", scale=10 ** -uniform(generator, 6, 9), **some()),
+            drawn("tiny activations", scale=TINY, **some()),
             drawn("none or all", dead=0, alive=integer(generator, 6, 9)),
             drawn("none or all", dead=integer(generator, 6, 9), alive=0),
         ]
@@ -64,6 +70,10 @@ def _share(values):
 
 
 DEAD_MISTAKES = [
+    Mistake(
+        lambda c: _share((c["a"] == c["a"][0]).all(0)),
+        "A unit with the same positive activation for all samples is not dead: it passes its gradient on. Compare with 0.",
+    ),
     Mistake(
         lambda c: _share(c["a"] == 0),
         "This is the share of zeros, the sparsity; for a ReLU net one half of them is normal. A unit is dead if it is 0 for *all* samples.",
@@ -88,14 +98,14 @@ DEAD_MISTAKES = [
             lambda c, tol=tol: _share((c["a"].abs() < tol).all(0)),
             "Small activations count as dead in your answer. A dead unit is exactly 0, and a small one may still learn.",
         )
-        for tol in (1e-2, 1e-3, 1e-4, 1e-5)
+        for tol in (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
     ),
     *(
         Mistake(
             lambda c, tol=tol: _share(c["a"].mean(0) < tol),
             "Small activations count as dead in your answer. A dead unit is exactly 0, and a small one may still learn.",
         )
-        for tol in (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)
+        for tol in (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
     ),
     *(
         Mistake(lambda c, row=row: _share(c["a"][row] == 0), "You look at one sample only; a unit is dead if it is 0 for *all* samples.")
@@ -137,11 +147,11 @@ def selu(z):
 
 
 def _z(generator, *shape):
-    """Pre-activations of both signs, none near the kink."""
-    size = 0.1 + 2.9 * torch.rand(shape, generator=generator, dtype=torch.float64)
-    sign = torch.where(torch.rand(shape, generator=generator) < 0.5, -1.0, 1.0)
-    sign.flatten()[:2] = torch.tensor([-1.0, 1.0])
-    return sign * size
+    """Pre-activations of both signs, some of them small, none at the kink."""
+    z = 0.1 + 2.9 * torch.rand(shape, generator=generator, dtype=torch.float64)
+    z *= 1 - 2 * torch.randint(2, shape, generator=generator)
+    z.view(-1)[:4] = torch.tensor([-2.0, -0.005, 0.005, 2.0])
+    return z.view(-1)[torch.randperm(z.numel(), generator=generator)].view(shape)
 
 
 def elu_inputs(generator):
@@ -250,7 +260,7 @@ SELU_FALLBACK = {
 def _pair_judge(inputs, evidence, signature, truth, mistakes, fallback, same):
     items = []
     for case, record in zip(inputs["cases"], evidence["cases"], strict=True):
-        got = attempt(read.parts, record, signature, PARTS)
+        got = attempt(_pair, record, signature, case["z"])
         for part, expected in zip(PARTS, truth(case)):
             value = got if isinstance(got, Trouble) else attempt(_finite, got[part], part, case["z"])
             items.append(Item(case["aspect"] or part, value, expected, case | {"alpha": case.get("alpha") or 1.0}, part=part))
@@ -260,6 +270,14 @@ def _pair_judge(inputs, evidence, signature, truth, mistakes, fallback, same):
     if findings["large arguments"] and any(findings[part] for part in PARTS):
         findings["large arguments"] = findings["value"] or findings["slope"]  # what is wrong there is wrong here
     return findings
+
+
+def _pair(record, signature, z):
+    """Value and slope; one tensor that holds both is as good as a tuple."""
+    got = read.value(record, signature)
+    if isinstance(got, torch.Tensor) and got.shape == (2, *z.shape):
+        return dict(zip(PARTS, got))
+    return read.parts(record, signature, PARTS)
 
 
 def _finite(got, part, z):
@@ -285,8 +303,9 @@ def selu_judge(inputs, evidence):
 
 RECIPE = "deep_recipe()"
 ACTIVATIONS = ("linear", "sigmoid", "tanh", "relu", "leaky", "elu", "selu", "gelu", "silu", "softplus", "mish")
-DEPTH, WIDTH, STEPS, RATE, NETS = 20, 64, 250, 0.003, 3
-# Scales that keep the signal reach 0.7 and more; half measures, such as ReLU at σ_w² = 1.5 or 3, stay below 0.57.
+DEPTH, WIDTH, STEPS, RATE, NETS = 20, 64, 200, 0.004, 3
+# Scales that keep the signal reach 0.75 and more; half measures (ReLU at σ_w² = 1.5 or 3, GELU at 2) stay below 0.6. At width 32
+# ReLUs die: He's scale reaches only 0.6 there, and is hard to tell from half measures.
 TARGET = 0.65
 KEPT = 50  # factor by which the gradient may shrink or grow over all layers
 LARGEST = 1e4
@@ -300,7 +319,7 @@ def trained(activation, sigma_w2):
     generator, digits = torch.Generator().manual_seed(0), _digits()
     net = ensemble.Ensemble(NETS, [64, *[WIDTH] * DEPTH, 10], activation, sigma_w2, generator=generator)
     delta = torch.from_numpy(updates.layer_norms(net, digits.x[:128], digits.y[:128]).delta)
-    ratio = (delta[:, 0] / delta[:, DEPTH - 1]).median().item()
+    ratio = (delta[:, 0] / delta[:, DEPTH - 1]).nan_to_num(nan=0.0).median().item()  # 0/0 where it vanishes altogether
     ensemble.train(net, digits.x, digits.y, steps=STEPS, lr=RATE, generator=generator)
     return ratio, net.accuracy(digits.x, digits.y).median().item()
 
@@ -342,9 +361,13 @@ def recipe_judge(inputs, evidence):
     name, sigma_w2 = recipe
     ratio, accuracy = trained(name, float(f"{sigma_w2:.6g}"))
     gradient = training = None
-    if not 1 / KEPT < ratio < KEPT:  # also where it is NaN
+    if not 1 / KEPT < ratio < KEPT:
         if ratio < 1:
-            cure = "no scale helps a sigmoid" if name == "sigmoid" else "take a larger σ_w², or a steeper activation"
+            cure = (
+                "a σ_w² that mends it leaves a sigmoid net unable to learn, so take another activation"
+                if name == "sigmoid"
+                else "take a larger σ_w², or a steeper activation"
+            )
             gradient = f"At the start layer 1 has {short(ratio)} of the gradient norm of layer {DEPTH}: it vanishes; {cure}."
         else:
             gradient = f"At the start layer 1 has {short(ratio)} times the gradient norm of layer {DEPTH}: it explodes; take a smaller σ_w²."

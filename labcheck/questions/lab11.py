@@ -282,6 +282,11 @@ def _changing_dead(generator, low, high):
     return _kill(generator, _plain(generator, "relu", 6, uniform(generator, low, high)), integer(generator, 0, 2), 0.8)
 
 
+def _dead_after_saturated(generator):
+    # the large weights make up for the flat slope of the saturated layer
+    return _kill(generator, _times(_raw_inputs(generator), 1, 8), 2, 0.8)
+
+
 # What is drawn, with the symptoms that the network must have, and what makes a known mistake visible in it.
 KINDS = (
     (_healthy, set()),
@@ -297,6 +302,7 @@ KINDS = (
     (lambda g: _plain(g, "sigmoid", integer(g, 4, 5), uniform(g, 350, 500)), {"saturated"}),
     (_one_dead, {"dead"}),
     (_many_dead, {"dead"}),
+    (_dead_after_saturated, {"saturated", "dead"}),
     (_alike, {"alike"}, lambda m: m["cosine"] < 0.994),
     (_alike_at_last, {"alike"}),
     (lambda g: _plain(g, "sigmoid", integer(g, 6, 8), uniform(g, 0.8, 1.2)), {"vanishing", "alike"}),

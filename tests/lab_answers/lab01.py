@@ -44,12 +44,31 @@ def by_hand(model, x, y):
     }
 
 
-def by_func(model, x, y):
+def by_hooks(model, x, y):
+    caught = {}
+    handles = [
+        p.register_hook(lambda g, n=n: caught.__setitem__(n, g.norm().item()))
+        for n, p in model.named_parameters()
+        if p.ndim > 1 and p.requires_grad
+    ]
+    F.cross_entropy(model(x), y).backward()
+    for handle in handles:
+        handle.remove()
+    return caught
+
+
+def without_zeros(model, x, y):
     weights = dict(model.named_parameters())
     gradients = torch.func.grad(lambda w: F.cross_entropy(torch.func.functional_call(model, w, x), y))(weights)
     return {
         n: torch.linalg.norm(g).item() for n, g in gradients.items() if g.ndim > 1 and weights[n].requires_grad and g.any()
     }
+
+
+def with_a_step(model, x, y):
+    found = by_backward(model, x, y)
+    torch.optim.SGD(model.parameters(), lr=0.1).step()
+    return found
 
 
 def in_float32(model, x, y):
@@ -104,32 +123,35 @@ def relative(model, x, y):
     return {n: v / last for n, v in norms.items()}
 
 
-NORMS_CORRECT = [by_backward, by_backward_with_zeros, by_autograd, by_hand, by_func, in_float32]
+NORMS_CORRECT = [by_backward, by_backward_with_zeros, by_autograd, by_hand, by_hooks, in_float32]
 NORMS_WRONG = {
-    "sum of entries": (norms_with(lambda g: g.sum()), "positive and negative ones cancel", 1),
-    "squared": (norms_with(lambda g: (g * g).sum()), "These are squared norms", 1),
-    "mean |g|": (norms_with(lambda g: g.abs().mean()), "This is the mean of |g|", 1),
-    "rms": (norms_with(lambda g: (g * g).mean() ** 0.5), "root of the *mean* square", 1),
-    "1-norm": (norms_with(lambda g: g.abs().sum()), "the 1-norm", 1),
-    "maximum": (norms_with(lambda g: g.abs().max()), "the largest |g|", 1),
-    "spectral": (norms_with(lambda g: torch.linalg.matrix_norm(g, 2) if g.ndim > 1 else g.norm()), "ord=2", 1),
-    "mean of rows": (norms_with(lambda g: g.norm(dim=1).mean()), "averaged the norms of the rows", 1),
-    "summed loss": (norms_with(loss=nn.CrossEntropyLoss(reduction="sum")), "as the batch has samples", 1),
-    "softmax twice": (norms_with(loss=lambda z, y: F.cross_entropy(z.softmax(1), y)), "takes logits", 1),
-    "sum of outputs": (norms_with(loss=lambda z, y: z.sum()), "not the sum of the outputs", 1),
-    "own prediction": (norms_with(loss=lambda z, y: F.cross_entropy(z, z.argmax(1))), "the targets of the cross-entropy are y", 1),
-    "cleared": (cleared_at_the_end, "cleared before you read them", 1),
+    "sum of entries": (norms_with(lambda g: g.sum()), "positive and negative ones cancel", 0),
+    "squared": (norms_with(lambda g: (g * g).sum()), "These are squared norms", 0),
+    "mean |g|": (norms_with(lambda g: g.abs().mean()), "This is the mean of |g|", 0),
+    "rms": (norms_with(lambda g: (g * g).mean() ** 0.5), "root of the *mean* square", 0),
+    "1-norm": (norms_with(lambda g: g.abs().sum()), "the 1-norm", 0),
+    "maximum": (norms_with(lambda g: g.abs().max()), "the largest |g|", 0),
+    "spectral": (norms_with(lambda g: torch.linalg.matrix_norm(g, 2) if g.ndim > 1 else g.norm()), "ord=2", 0),
+    "mean of rows": (norms_with(lambda g: g.norm(dim=1).mean()), "averaged the norms of the rows", 0),
+    "summed loss": (norms_with(loss=nn.CrossEntropyLoss(reduction="sum")), "as the batch has samples", 0),
+    "softmax twice": (norms_with(loss=lambda z, y: F.cross_entropy(z.softmax(1), y)), "takes logits", 0),
+    "sum of outputs": (norms_with(loss=lambda z, y: z.sum()), "not the sum of the outputs", 0),
+    "own prediction": (norms_with(loss=lambda z, y: F.cross_entropy(z, z.argmax(1))), "the targets of the cross-entropy are y", 0),
+    "cleared": (cleared_at_the_end, "cleared before you read them", 0),
     "not cleared": (norms_with(clear=False), "backward() adds to them", 5),
-    "weights": (of_weights, "norms of the weights", 1),
+    "weights": (of_weights, "norms of the weights", 0),
     "biases too": (norms_with(keep=lambda n, p: p.grad is not None), "only weights are asked for", 5),
+    "no kernels": (norms_with(keep=lambda n, p: p.ndim == 2 and p.grad is not None), "It is the kernel of a convolution", 5),
+    "no zeros": (without_zeros, "leave out only weights whose gradient is None", 5),
+    "a step": (with_a_step, "changed the weights of the model", 0),
     "without gradient too": (norms_with(keep=lambda n, p: p.ndim > 1), "which has no gradient", 5),
     "None not handled": (without_none, "raised AttributeError", 5),
     "list": (as_list, "a dict from names to norms, got a value of type list", 0),
     "names made up": (by_position, "a name from model.named_parameters(); your dict has 'layer 1'", 0),
     "no graph": (without_graph, "raised RuntimeError", 0),
     # no known mistakes
-    "relative": (relative, "the root of the sum of squares of the gradient of", 1),
-    "negative loss share": (norms_with(loss=lambda z, y: F.cross_entropy(z, y, label_smoothing=0.1)), "the root of the sum of squares of the gradient of", 1),
+    "relative": (relative, "the root of the sum of squares of the gradient of", 0),
+    "negative loss share": (norms_with(loss=lambda z, y: F.cross_entropy(z, y, label_smoothing=0.1)), "the root of the sum of squares of the gradient of", 0),
     "clipped": (norms_with(lambda g: g.norm().clamp(max=0.05)), "the root of the sum of squares of the gradient of", None),
 }
 
@@ -184,6 +206,19 @@ def cleared_after(model, opt, x, y, max_norm):
     loss = by_library(model, opt, x, y, max_norm)
     opt.zero_grad()
     return loss.detach().numpy()
+
+
+def cleared_only_after(model, opt, x, y, max_norm):
+    loss = F.cross_entropy(model(x), y)
+    loss.backward()
+    nn.utils.clip_grad_norm_(model.parameters(), max_norm)
+    opt.step()
+    opt.zero_grad()
+    return loss.item()
+
+
+def cleared_after_without_clip(model, opt, x, y, max_norm):
+    return cleared_only_after(model, opt, x, y, math.inf)
 
 
 def step_with(clear="first", clip="middle", how=nn.utils.clip_grad_norm_, loss=F.cross_entropy, step=True, end=None):
@@ -277,6 +312,8 @@ STEP_WRONG = {
     "no clip": (step_with(clip="never"), "as without clipping", None),
     "zero_grad missing": (step_with(clear="never"), "Clear the gradients first", None),
     "zero_grad and clip missing": (step_with(clear="never", clip="never"), "are still there in the second, and nothing is clipped", None),
+    "zero_grad at the end": (cleared_only_after, "You clear the gradients at the end, and your first step", 5),
+    "zero_grad at the end, no clip": (cleared_after_without_clip, "and nothing is clipped", None),
     "zero_grad before step": (step_with(clear="middle"), "The weights do not move", None),
     "no step": (step_with(step=False), "The weights do not move", None),
     "by value": (step_with(how=nn.utils.clip_grad_value_), "Each entry is cut off", None),
@@ -406,7 +443,9 @@ def depth_at_once(w, lr, g, factor):
 
 
 def depth_in_closed_form(w, lr, g, factor):
-    half = float(np.spacing(np.float32(abs(w)))) / 2
+    here = np.float32(w)
+    there = np.nextafter(here, np.float32(-math.copysign(math.inf, g)))
+    half = abs(float(here) - float(there)) / 2
     return max(0, math.ceil(math.log(half / (lr * abs(g))) / math.log(factor)))
 
 
@@ -440,6 +479,17 @@ def depth_not_rounded(w, lr, g, factor):
     return math.log(float(np.spacing(np.float32(abs(w)))) / 2 / (lr * abs(g))) / math.log(factor)
 
 
+def depth_by_spacing(w, lr, g, factor):
+    half = float(np.spacing(np.float32(abs(w)))) / 2
+    return max(0, math.ceil(math.log(half / (lr * abs(g))) / math.log(factor)))
+
+
+def depth_by_spacing_below(w, lr, g, factor):
+    here = np.float32(abs(w))
+    half = float(here - np.nextafter(here, np.float32(0))) / 2
+    return max(0, math.ceil(math.log(half / (lr * abs(g))) / math.log(factor)))
+
+
 LOST_CORRECT = [depth_in_torch, depth_in_numpy, depth_at_once, depth_in_closed_form, depth_recursive, depth_as_float]
 LOST_WRONG = {
     "float64": (depth_with(torch.float64), "the depth for float64", None),
@@ -456,6 +506,10 @@ LOST_WRONG = {
     "eps times w": (depth_with(lost=below(lambda w: abs(w) * 2.0**-23)), "You compare the update with eps·|w|", None),
     "half eps times w": (depth_with(lost=below(lambda w: abs(w) * 2.0**-24)), "half of eps·|w|", None),
     "whole gap": (depth_with(lost=below(lambda w: float(np.spacing(np.float32(abs(w)))))), "from half the gap", None),
+    "gap above": (depth_by_spacing, "A power of two has two gaps", 4),
+    "gap below": (depth_by_spacing_below, "A power of two has two gaps", 4),
+    "added": (depth_with(grad=lambda g: -g), "Your update is added", 4),
+    "size of g": (depth_with(grad=abs), "The sign of g has no effect", 4),
     "not rounded": (depth_not_rounded, "round up", None),
     "factor squared": (depth_with(factor=lambda f: f * f), "by factor² per layer", None),
     "root of factor": (depth_with(factor=lambda f: f**0.5), "by the root of factor", None),

@@ -35,7 +35,17 @@ def dead_by_count(a):
     return 1 - torch.count_nonzero(torch.count_nonzero(a, dim=0)) / a.size(1)
 
 
-DEAD_CORRECT = [dead_by_all, dead_by_max, dead_by_sum, dead_in_numpy, dead_in_a_loop, dead_by_count]
+def dead_by_norm(a):
+    return torch.tensor([float(torch.linalg.vector_norm(unit.float()) == 0) for unit in a.T]).mean()
+
+
+def dead_by_allclose(a):
+    return np.float32(np.mean([np.allclose(unit, 0) for unit in a.numpy().T]))
+
+
+DEAD_CORRECT = [
+    dead_by_all, dead_by_max, dead_by_sum, dead_in_numpy, dead_in_a_loop, dead_by_count, dead_by_norm, dead_by_allclose,
+]
 DEAD_WRONG = {
     "sparsity": (lambda a: (a == 0).double().mean(), "the sparsity", None),
     "any": (lambda a: (a == 0).any(0).double().mean(), "0 for at least one sample", None),
@@ -47,12 +57,17 @@ DEAD_WRONG = {
     "below 1e-4": (lambda a: (a < 1e-4).all(0).double().mean(), "Small activations count as dead", 4),
     "mean below 1e-3": (lambda a: (a.mean(0) < 1e-3).double().mean(), "Small activations count as dead", 4),
     "isclose": (lambda a: torch.isclose(a, torch.zeros_like(a), atol=1e-5).all(0).double().mean(), "Small activations count as dead", 4),
+    "below 1e-6": (lambda a: (a.amax(0) < 1e-6).sum() / a.shape[1], "Small activations count as dead", 4),
+    "mean below 1e-6": (lambda a: np.mean(a.numpy().mean(0) < 1e-6), "Small activations count as dead", 4),
+    "constant": (lambda a: (a.std(0) == 0).double().mean(), "the same positive activation", None),
+    "last sample": (lambda a: float((a[-1] == 0).double().mean()), "one sample only", None),
     "first sample": (lambda a: (a[0] == 0).double().mean(), "one sample only", None),
     "per unit": (lambda a: (a == 0).double().mean(0), "expected one number", 0),
     "bool": (lambda a: (a == 0).all(), "expected a real number", 0),
     "in place": (lambda a: (a.clamp_(min=1e-3) <= 1e-3).all(0).double().mean(), "changed its input in place", None),
     # no known mistakes
     "one more": (lambda a: ((a == 0).all(0).sum() + 1) / a.shape[1], "in which every entry is 0, and divide", None),
+    "last sample left out": (lambda a: (a[:-1] == 0).all(0).double().mean(), "in which every entry is 0, and divide", None),
     "half": (lambda a: (a == 0).all(0).double().mean() / 2, "in which every entry is 0, and divide", None),
     "odd columns": (lambda a: (a[:, 1:] == 0).all(0).double().mean(), "in which every entry is 0, and divide", None),
 }
@@ -88,6 +103,19 @@ def elu_in_a_loop(z, alpha=1.0):
     return torch.tensor(value).reshape(z.shape), torch.tensor(slope).reshape(z.shape)
 
 
+def elu_stacked(z, alpha=1.0):
+    x = z.clone().requires_grad_()
+    value = x.clamp(min=0) + alpha * (x.clamp(max=0).exp() - 1)
+    return torch.stack([value, torch.autograd.grad(value.sum(), x)[0]])
+
+
+def elu_by_indices(z, alpha=1.0):
+    value, slope, below = z.clone(), torch.ones_like(z), z < 0
+    value[below] = alpha * torch.expm1(z[below])
+    slope[below] = value[below] + alpha
+    return value, slope
+
+
 def elu_in_float32(z, alpha=1.0):
     return elu_by_where(z.float(), alpha)
 
@@ -104,7 +132,7 @@ def elu_by_masks(z, alpha=1.0):
     return up * z + down * alpha * (torch.exp(z) - 1), up + down * alpha * torch.exp(z)
 
 
-ELU_CORRECT = [elu_by_where, elu_by_library, elu_by_expm1, elu_in_numpy, elu_in_a_loop, elu_in_float32]
+ELU_CORRECT = [elu_by_where, elu_by_library, elu_by_expm1, elu_in_numpy, elu_in_a_loop, elu_stacked, elu_by_indices, elu_in_float32]
 ELU_WRONG = {
     "swapped": (lambda z, alpha=1.0: elu_by_where(z, alpha)[::-1], "The two results are swapped", 0),
     "alpha ignored": (lambda z, alpha=1.0: elu_by_where(z), "alpha has no effect: for", 0),
@@ -164,7 +192,11 @@ def selu_with(value=lambda z: L * A * (z.exp() - 1), slope=lambda z: L * A * z.e
     return lambda z: (torch.where(z > 0, above * z, value(z)), torch.where(z > 0, steep, slope(z)))
 
 
-SELU_CORRECT = [selu_by_where, selu_by_library, selu_with_four_digits, selu_of_elu, selu_in_numpy]
+def selu_by_elu(z):
+    return [L * part for part in elu_by_indices(z, A)]
+
+
+SELU_CORRECT = [selu_by_where, selu_by_library, selu_with_four_digits, selu_of_elu, selu_in_numpy, selu_by_elu]
 SELU_WRONG = {
     "swapped": (lambda z: selu_by_where(z)[::-1], "The two results are swapped", 0),
     "no lambda": (selu_with(lambda z: A * (z.exp() - 1), lambda z: A * z.exp(), 1.0, 1.0), "λ is missing altogether", 0),
@@ -219,7 +251,7 @@ RECIPE_CORRECT_SLOW = [
     recipe("linear", 1.0),
 ]
 RECIPE_WRONG = {
-    "sigmoid": (recipe("sigmoid", 1.0), "no scale helps a sigmoid", 1),
+    "sigmoid": (recipe("sigmoid", 1.0), "unable to learn, so take another activation", 1),
     "sigmoid, critical": (recipe("sigmoid", 100.0), "all inputs look alike", 3),
     "softplus": (recipe("softplus", 2.0), "all inputs look alike", 3),
     "tanh, small": (recipe("tanh", 0.3), "take a larger σ_w²", 1),
@@ -228,12 +260,18 @@ RECIPE_WRONG = {
     "ReLU, large": (recipe("relu", 8.0), "take a smaller σ_w²", 1),
     "ReLU, half-way": (recipe("relu", 1.5), "a factor near 1 is not near enough", 3),
     "standard deviation": (recipe("relu", 2**0.5), "a factor near 1 is not near enough", 3),
+    "sigmoid, huge": (recipe("sigmoid", 1000), "take a smaller σ_w²", 1),
+    "SELU, default": (recipe("selu", 1 / 3), "take a larger σ_w²", 1),
+    "He for GELU": (recipe("gelu", 2.0), "a factor near 1 is not near enough", 3),
+    "variance of one weight": (recipe("tanh", 1 / 64), "take a larger σ_w²", 1),
+    "underflow": (recipe("relu", 1e-300), "take a larger σ_w²", 1),
+    "beyond the limit": (recipe("relu", 1e300), "expected sigma_w2 above 0 and at most", 0),
     "other name": (recipe("ReLU", 2.0), "as 'activation', got 'ReLU'", 0),
     "not a name": (recipe(torch.nn.ReLU(), 2.0), "got a value of another type", 0),
     "other key": (lambda: {"activation": "relu", "sigma_w": 2.0}, "expected the keys", 0),
     "more keys": (lambda: {"activation": "relu", "sigma_w2": 2.0, "depth": 20}, "expected the keys", 0),
-    "negative": (recipe("relu", -2.0), "expected sigma_w2 above 0", 0),
-    "zero": (recipe("relu", 0), "expected sigma_w2 above 0", 0),
+    "negative": (recipe("relu", -2.0), "expected sigma_w2 above 0 and at most", 0),
+    "zero": (recipe("relu", 0), "expected sigma_w2 above 0 and at most", 0),
     "infinite": (recipe("relu", math.inf), "returned an infinite value", 0),
     "NaN": (recipe("relu", math.nan), "returned NaN", 0),
     "bool": (recipe("relu", True), "expected a real number", 0),

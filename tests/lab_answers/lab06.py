@@ -651,6 +651,15 @@ def symmetric(c, generator):
     return q @ random_signs(c, generator).to(F64) @ q.T
 
 
+def fixed_but_shuffled(c, generator):
+    return fixed(c, generator)[torch.randperm(c, generator=generator)][:, torch.randperm(c, generator=generator)]
+
+
+def exponential(c, generator):
+    w = 5 * gaussian(c, generator)
+    return torch.matrix_exp(w - w.T)
+
+
 def blocks(c, generator):
     half = c // 2
     return torch.block_diag(by_qr(half, generator), by_qr(c - half, generator))
@@ -702,6 +711,8 @@ DELTA_WRONG = {
     "uniform numbers": (centred(of_uniform_numbers), NOT_UNIFORM, 5),
     "cosines": (centred(cosines), NOT_UNIFORM, 5),
     "symmetric": (centred(symmetric), NOT_UNIFORM, 5),
+    "own seed, shuffled": (centred(fixed_but_shuffled), NOT_UNIFORM, 5),
+    "exponential": (centred(exponential), NOT_UNIFORM, 5),
     "own seed": (centred(fixed), STUCK_KERNEL, 5),
     "own seed, signs": (centred(fixed_with_signs), "the same matrix but for signs", 5),
     "reseeded": (centred(lambda c, g: by_qr(c, g.manual_seed(3))), STUCK_KERNEL, 5),

@@ -1,6 +1,6 @@
 """Does a check ever reject its own reference? And how long does it take?
 
-    python benchmarks/labcheck.py [seeds] [names …]
+    python benchmarks/checks.py [seeds] [names …]
 
 Every question's reference is checked on `seeds` seeds (default 10,000). Prints the rejections, which must be 0, and
 the processor time of one check. Recipes that are trained are checked once per recipe and then come from a cache.
