@@ -69,7 +69,7 @@ def close(rtol=1e-6, atol=1e-9):
     return compare
 
 
-def judge(items, mistakes, fallback, same=None, explain=None):
+def judge(items, mistakes, fallback, same=None, explain=None, apart=True):
     """The findings of a question: for each aspect None (right), a hint, or a `Trouble`.
 
     A mistake that accounts for all values is looked for first, then one for the values of each aspect alone, and
@@ -86,6 +86,8 @@ def judge(items, mistakes, fallback, same=None, explain=None):
         Compares two values; `close()` by default.
     explain : callable, optional
         From a list of items to a hint or None; asked where no mistake fits.
+    apart : bool
+        Whether a mistake may account for one aspect alone. Not where few values are possible, so that two agree by chance.
     """
     same = same or close()
     right = {id(item): not isinstance(item.got, Trouble) and same(item.got, item.expected) for item in items}
@@ -124,9 +126,9 @@ def judge(items, mistakes, fallback, same=None, explain=None):
             findings[aspect] = trouble
             continue
         whole = [item for item in usable if item.aspect == aspect]
-        apart = known(whole)
-        common = everything or (None if apart else in_general)
-        hint = common or apart or explained(whole) or known(mine) or explained(mine) or general
+        alone = known(whole) if apart else None
+        common = everything or (None if alone else in_general)
+        hint = common or alone or explained(whole) or (known(mine) if apart else None) or explained(mine) or general
         shown = next((item for item in (wrong if common else mine) if item.quote), None)
         findings[aspect] = f"{quoted(shown)} {hint}" if shown else hint
     return findings

@@ -211,7 +211,7 @@ def norms_judge(inputs, evidence):
             continue
         known = {name: p for name, p in probe.net(case).named_parameters()}
         for name, expected in truth.items():
-            value = attempt(read.as_number, got[name]) if name in got else _absent(name, got, expected, known[name])
+            value = attempt(read.as_number, got[name]) if name in got else _absent(name, got, expected, known)
             items.append(Item(aspect, value, expected, case, part=name))
         more = [name for name in got if name not in truth]
         if more and aspect in ("norms", "weights only"):
@@ -228,14 +228,15 @@ def norms_judge(inputs, evidence):
     return {aspect: found or extra.get(aspect) for aspect, found in findings.items()}
 
 
-def _absent(name, got, expected, parameter):
-    if expected == 0:
+def _absent(name, got, expected, known):
+    ours, axes = any(other in known for other in got), known[name].ndim
+    if ours and expected == 0:
         return Trouble(
             f"your dict has no entry {name!r}. Its gradient is exactly 0 here, and so is its norm; leave out only weights whose "
             "gradient is None."
         )
-    if parameter.ndim > 2:
-        return Trouble(f"your dict has no entry {name!r}. It is the kernel of a convolution, with {parameter.ndim} axes, and a weight too.")
+    if ours and axes > 2:
+        return Trouble(f"your dict has no entry {name!r}. It is the kernel of a convolution, with {axes} axes, and a weight too.")
     names = ", ".join(map(repr, list(got)[:4])) or "none"
     return Trouble(f"expected an entry {name!r}, a name from model.named_parameters(); your dict has {names}.")
 
@@ -419,7 +420,8 @@ def step_judge(inputs, evidence):
         moved = any(not torch.equal(got, start[name]) for step in steps for name, got in step["weights"].items())
         for turn, step in zip((1, 2), steps, strict=True):
             loss = attempt(read.number, step["record"], STEP)
-            items.append(Item("loss", loss, truth[f"loss {turn}"], case, part=f"loss {turn}"))
+            if turn == 1 or case["aspect"] != "old gradients":  # old gradients cost their own points, and not the loss's too
+                items.append(Item("loss", loss, truth[f"loss {turn}"], case, part=f"loss {turn}"))
             aspect = "old gradients" if turn == 2 and case["aspect"] == "large gradients" else case["aspect"]
             trouble = _failed(step["record"]) or (loss if isinstance(loss, Trouble) and not moved else None)
             for name, p in probe.net(case).named_parameters():
@@ -657,7 +659,7 @@ LOST_FALLBACK = {
     "slow decay": "Try d = 0, 1, 2, …: the first d at which float32(w) − float32(lr·g·factor^d) equals float32(w) is the answer.",
     "fast decay": "Try d = 0, 1, 2, …: the first d at which float32(w) − float32(lr·g·factor^d) equals float32(w) is the answer.",
     "lost at once": "Here even the update of the last layer, lr·g, is lost: the answer is 0.",
-    "powers of two": "Here w is a power of two. " + POWER,
+    "powers of two": "Here w is a power of two: the next number is nearer on the side of 0 than on the other. Try w − update == w.",
 }
 
 

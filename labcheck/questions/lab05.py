@@ -24,7 +24,8 @@ def dead_fraction(a):
 
 
 def _activations(generator, samples, dead, alive, scale=1.0):
-    """Activations of a ReLU layer: dead units, units that rest on all samples but one, busy ones, and two that never change."""
+    """Activations of a ReLU layer: dead units, units that rest on all samples but one, busy ones, and two that never change
+    (where activations are not tiny: a small number of mistakes at a time, or their answers agree by chance)."""
     units = dead + alive
     a = torch.rand(samples, units, generator=generator, dtype=torch.float64) + 0.1
     a[torch.rand(a.shape, generator=generator) < 0.4] = 0
@@ -34,7 +35,7 @@ def _activations(generator, samples, dead, alive, scale=1.0):
             a[:, unit] = 0
         if unit >= dead:
             a[(unit - dead) // 2 % samples, unit] = uniform(generator, 0.2, 2)  # no sample may be left out
-    if alive:
+    if alive and scale == 1:
         a[:, -2:] = uniform(generator, 0.2, 2)
     return scale * a[:, torch.randperm(units, generator=generator)]
 
@@ -108,6 +109,13 @@ DEAD_MISTAKES = [
         for tol in (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
     ),
     *(
+        Mistake(
+            lambda c, rows=rows: _share((c["a"][rows] == 0).all(0)),
+            "You leave a sample out: a unit that is active there, and only there, is not dead.",
+        )
+        for rows in (slice(None, -1), slice(1, None))
+    ),
+    *(
         Mistake(lambda c, row=row: _share(c["a"][row] == 0), "You look at one sample only; a unit is dead if it is 0 for *all* samples.")
         for row in (0, -1)
     ),
@@ -122,7 +130,7 @@ def dead_judge(inputs, evidence):
         for c, record in zip(inputs["cases"], evidence["cases"], strict=True)
     ]
     # a share of some 10 units: 1e-4 is far below one of them, and far above the rounding of float32
-    return judge(items, DEAD_MISTAKES, DEAD_FALLBACK, close(rtol=0, atol=1e-4))
+    return judge(items, DEAD_MISTAKES, DEAD_FALLBACK, close(rtol=0, atol=1e-4), apart=False)
 
 
 # --- lab05.elu and lab05.selu -------------------------------------------------------------------------------

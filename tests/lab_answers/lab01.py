@@ -313,7 +313,7 @@ STEP_WRONG = {
     "zero_grad missing": (step_with(clear="never"), "Clear the gradients first", None),
     "zero_grad and clip missing": (step_with(clear="never", clip="never"), "are still there in the second, and nothing is clipped", None),
     "zero_grad at the end": (cleared_only_after, "You clear the gradients at the end, and your first step", 5),
-    "zero_grad at the end, no clip": (cleared_after_without_clip, "and nothing is clipped", None),
+    "zero_grad at the end, no clip": (cleared_after_without_clip, "too late for those with which the model came", None),
     "zero_grad before step": (step_with(clear="middle"), "The weights do not move", None),
     "no step": (step_with(step=False), "The weights do not move", None),
     "by value": (step_with(how=nn.utils.clip_grad_value_), "Each entry is cut off", None),
