@@ -1,7 +1,12 @@
-"""Shared by all pytest runs: the slowest notebooks are named at the end."""
+"""Shared by all pytest runs: nbval's kernels share no address; the slowest notebooks are named at the end."""
 
 from collections import Counter
 
+import nbval.kernel
+
+from tools.kernels import Manager
+
+nbval.kernel.KernelManager = Manager  # it has no option for this
 
 def pytest_terminal_summary(terminalreporter):
     seconds = Counter()

@@ -8,10 +8,10 @@ from importlib.metadata import version
 
 import nbformat
 import pytest
-from jupyter_client.manager import KernelManager
 from nbclient import NotebookClient
 
 from tools import notebooks
+from tools.kernels import Manager
 from tools.paths import ROOT
 
 OPENED = [item for item in notebooks.derived() if not item.blank]
@@ -36,7 +36,7 @@ def clone(tmp_path_factory):
 
 def kernel(folder):
     """A manager that starts the kernel of the empty venv."""
-    manager = KernelManager()
+    manager = Manager()
     manager.kernel_spec.argv = [str(folder / "venv/bin/python"), "-m", "ipykernel_launcher", "-f", "{connection_file}"]
     return manager
 

@@ -25,6 +25,7 @@ import yaml
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
+from .kernels import AsyncManager
 from .paths import ROOT, Trouble, repository
 
 PACKAGES = {"chapters": ("signalprop",), "labs": ("signalprop", "labcheck")}
@@ -169,6 +170,7 @@ def execute(notebook, folder, stem):
         notebook,
         timeout=CELL_SECONDS,
         kernel_name="python3",
+        kernel_manager_class=AsyncManager,
         resources={"metadata": {"path": str(folder)}},
         record_timing=False,
         store_widget_state=True,
