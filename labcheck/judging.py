@@ -69,7 +69,7 @@ def close(rtol=1e-6, atol=1e-9):
     return compare
 
 
-def judge(items, mistakes, fallback, same=None, explain=None, apart=True):
+def judge(items, mistakes, fallback, same=None, explain=None, apart=True, rests_on=None):
     """The findings of a question: for each aspect None (right), a hint, or a `Trouble`.
 
     A mistake that accounts for all values is looked for first, then one for the values of each aspect alone, and
@@ -88,6 +88,9 @@ def judge(items, mistakes, fallback, same=None, explain=None, apart=True):
         From a list of items to a hint or None; asked where no mistake fits.
     apart : bool
         Whether a mistake may account for one aspect alone. Not where few values are possible, so that two agree by chance.
+    rests_on : dict, optional
+        For an aspect, those that are to be mended first: where nothing explains one of them, nor the aspect itself,
+        the aspect repeats its sentence and sends nobody after a second cause.
     """
     same = same or close()
     right = {id(item): not isinstance(item.got, Trouble) and same(item.got, item.expected) for item in items}
@@ -118,7 +121,7 @@ def judge(items, mistakes, fallback, same=None, explain=None, apart=True):
     everything = known(usable) if wrong else None
     # asked only where no mistake accounts for all
     in_general = explained(usable) if wrong and not everything else None
-    findings = {}
+    findings, unexplained = {}, {}
     for aspect, general in fallback.items():
         trouble = next((i.got for i in items if i.aspect == aspect and isinstance(i.got, Trouble)), None)
         mine = [item for item in wrong if item.aspect == aspect]
@@ -131,6 +134,11 @@ def judge(items, mistakes, fallback, same=None, explain=None, apart=True):
         hint = common or alone or explained(whole) or (known(mine) if apart else None) or explained(mine) or general
         shown = next((item for item in (wrong if common else mine) if item.quote), None)
         findings[aspect] = f"{quoted(shown)} {hint}" if shown else hint
+        if hint is general:
+            unexplained[aspect] = findings[aspect]
+    for aspect in unexplained:
+        first = next((other for other in (rests_on or {}).get(aspect, ()) if other in unexplained), aspect)
+        findings[aspect] = unexplained[first]
     return findings
 
 

@@ -172,6 +172,18 @@ def test_judge_prefers_a_known_mistake_of_one_aspect_to_an_explanation():
     assert found["multiplication"].endswith("Because.")
 
 
+def test_judge_sends_nobody_after_a_second_cause_where_the_first_is_unknown():
+    def found(add, multiply):
+        fallback = {"multiplication": "Multiply.", "addition": "Add."}
+        return judge(list(items(add, multiply)), MISTAKES, fallback, rests_on={"multiplication": ("addition",)})
+
+    both = found(lambda x, y: x + y + 1, lambda x, y: x * y + 1)
+    assert both["multiplication"] == both["addition"] and both["addition"].endswith("Add.")
+    assert found(add, lambda x, y: x * y + 1)["multiplication"].endswith("Multiply.")
+    known = found(lambda x, y: x - y, lambda x, y: x * y + 1)
+    assert known["addition"].endswith("A sign is wrong.") and known["multiplication"].endswith("Multiply.")
+
+
 def test_judge_quotes_the_worst_entry_of_a_tensor():
     expected, got = torch.zeros(2, 3), torch.tensor([[0, 0, 0], [0, 0.5, 0]])
     found = judge([Item("a", got, expected, {}, quote="the case")], [], {"a": "Look again."})

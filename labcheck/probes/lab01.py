@@ -14,7 +14,7 @@ class Net(nn.Module):
 
     def __init__(self, case):
         super().__init__()
-        if case.get("kernel") is not None:
+        if case["kernel"] is not None:
             self.conv = _convolution(case["kernel"])
         linear = [_linear(layer) for layer in case["layers"]]
         self.body = nn.Sequential(*[module for layer in linear[:-1] for module in (layer, nn.Tanh())])

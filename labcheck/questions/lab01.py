@@ -224,7 +224,7 @@ def norms_judge(inputs, evidence):
             vain = [name for name in more if name in known and known[name].ndim > 1]
             extra["left out"] = extra["left out"] or (NO_GRADIENT.format(vain[0]) if vain else None)
     mistakes = [Mistake(once(answer), hint) for answer, hint in NORMS_MISTAKES]
-    findings = judge(items, mistakes, NORMS_FALLBACK, SAME)
+    findings = judge(items, mistakes, NORMS_FALLBACK, SAME, rests_on=dict.fromkeys(NORMS_FALLBACK, ("norms",)))
     return {aspect: found or extra.get(aspect) for aspect, found in findings.items()}
 
 
@@ -406,9 +406,9 @@ STEP_MISTAKES = [
 STEP_FALLBACK = {
     "loss": "Return the mean cross-entropy F.cross_entropy(model(x), y) of this batch, before the step.",
     "large gradients": (
-        "Here ‖g‖ is above max_norm. The weights after the call are those of an optimiser's step with the gradient times max_norm/‖g‖."
+        "Here ‖g‖ is above max_norm. The weights after the call are those of one step of `opt` with the gradient times max_norm/‖g‖."
     ),
-    "small gradients": "Here ‖g‖ is below max_norm: the gradient stays as it is.",
+    "small gradients": "Here ‖g‖ is below max_norm. The weights after the call are those of one step of `opt` with the gradient as it is.",
     "old gradients": "Gradients of an earlier batch, or of your first call, are in the model here. The step must not depend on them.",
 }
 
@@ -417,19 +417,29 @@ def step_judge(inputs, evidence):
     items = []
     for case, steps in zip(inputs["cases"], evidence["cases"], strict=True):
         truth, start = _steps(case, train_step), dict(probe.net(case).named_parameters())
+        weights = [{name: attempt(read.as_tensor, step["weights"][name], p.shape) for name, p in start.items()} for step in steps]
+        truth["loss 2"] = _second_loss(case, weights[0])
         moved = any(not torch.equal(got, start[name]) for step in steps for name, got in step["weights"].items())
-        for turn, step in zip((1, 2), steps, strict=True):
+        for turn, step, after in zip((1, 2), steps, weights, strict=True):
             loss = attempt(read.number, step["record"], STEP)
             if turn == 1 or case["aspect"] != "old gradients":  # old gradients cost their own points, and not the loss's too
                 items.append(Item("loss", loss, truth[f"loss {turn}"], case, part=f"loss {turn}"))
             aspect = "old gradients" if turn == 2 and case["aspect"] == "large gradients" else case["aspect"]
             trouble = _failed(step["record"]) or (loss if isinstance(loss, Trouble) and not moved else None)
-            for name, p in probe.net(case).named_parameters():
+            for name, got in after.items():
                 part = f"{name} after step {turn}"
-                got = trouble or attempt(read.as_tensor, step["weights"][name], p.shape)
-                items.append(Item(aspect, got, truth[part], case, part=part))
+                items.append(Item(aspect, trouble or got, truth[part], case, part=part))
     mistakes = [Mistake(once(lambda case, step=step: _steps(case, step)), hint) for step, hint in STEP_MISTAKES]
-    return judge(items, mistakes, STEP_FALLBACK, SAME)
+    plain = ("small gradients", "large gradients")
+    return judge(items, mistakes, STEP_FALLBACK, SAME, rests_on={"large gradients": plain[:1], "old gradients": plain})
+
+
+def _second_loss(case, weights):
+    """The loss of the second batch with the weights that the first step left: a wrong step does not spoil the loss."""
+    model, batch = probe.net(case), case["batches"][1]
+    if not any(isinstance(value, Trouble) for value in weights.values()):
+        model.load_state_dict(weights)
+    return F.cross_entropy(model(batch["x"]), batch["y"]).item()
 
 
 def _failed(record):
@@ -533,10 +543,7 @@ def ratios_judge(inputs, evidence):
                 value = attempt(read.as_number, got[name]) if name in got else _missing(name, got)
             items.append(Item(case["aspect"], value, expected, case, part=name))
     mistakes = [Mistake(once(answer), hint) for answer, hint in RATIOS_MISTAKES]
-    findings = judge(items, mistakes, RATIOS_FALLBACK, RATIOS_SAME)
-    if findings["ratios"] == RATIOS_FALLBACK["ratios"]:  # it says what is to be mended first
-        findings = {a: findings["ratios"] if f == RATIOS_FALLBACK[a] else f for a, f in findings.items()}
-    return findings
+    return judge(items, mistakes, RATIOS_FALLBACK, RATIOS_SAME, rests_on=dict.fromkeys(RATIOS_FALLBACK, ("ratios",)))
 
 
 def _missing(name, got):
@@ -617,6 +624,14 @@ def _with_size_of_g(c):
     return lost_update_depth(c["w"], c["lr"], abs(c["g"]), c["factor"])
 
 
+def _rounded_once(c):
+    """The weight is rounded to float32 only after the update was taken from it."""
+    weight, d = torch.tensor(c["w"], dtype=torch.float64), 0
+    while (weight - c["lr"] * c["g"] * c["factor"] ** d).float() != weight.float():
+        d += 1
+    return d
+
+
 def _power_of_two(w):
     return math.frexp(abs(w))[0] == 0.5
 
@@ -647,6 +662,7 @@ LOST_MISTAKES = [
     (lambda c: _first(c, 2.0**-23 * abs(c["w"])), "You compare the update with eps·|w|. The numbers around w are a gap apart that is the same between two powers of two; try w − update == w."),
     (lambda c: _first(c, 2.0**-24 * abs(c["w"])), "You compare the update with half of eps·|w|. The gap around w is the same between two powers of two; try w − update == w."),
     (lambda c: _first(c, 2 * half_gap(c["w"])), "You compare the update with the gap at w. It is rounded away from half the gap on."),
+    (_rounded_once, "You round only the difference: a weight is stored in float32, so round w first, then subtract."),
     (_added, "Your update is added; the new weight is w − lr·g·factor^d, and at a power of two the direction matters."),
     (_with_size_of_g, "The sign of g has no effect. At a power of two it matters: the number next to w is nearer on the side of 0."),
     (lambda c: _first(c, half_gap(c["w"])), POWER),

@@ -152,6 +152,7 @@ NORMS_WRONG = {
     # no known mistakes
     "relative": (relative, "the root of the sum of squares of the gradient of", 0),
     "negative loss share": (norms_with(loss=lambda z, y: F.cross_entropy(z, y, label_smoothing=0.1)), "the root of the sum of squares of the gradient of", 0),
+    "half": (norms_with(lambda g: g.norm() / 2), "the root of the sum of squares of the gradient of", 0),
     "clipped": (norms_with(lambda g: g.norm().clamp(max=0.05)), "the root of the sum of squares of the gradient of", None),
 }
 
@@ -337,9 +338,9 @@ STEP_WRONG = {
     # no known mistakes
     "half of the limit": (step_with(how=half_of_the_limit), "with the gradient times max_norm/‖g‖", None),
     "biases not clipped": (step_with(how=without_biases), "with the gradient times max_norm/‖g‖", None),
-    "weights shrunk": (scales_weights, "with the gradient times max_norm/‖g‖", None),
-    "two steps": (two_steps, "with the gradient times max_norm/‖g‖", None),
-    "own optimiser": (new_optimizer, "with the gradient times max_norm/‖g‖", None),
+    "weights shrunk": (scales_weights, "of `opt` with the gradient as it is", None),
+    "two steps": (two_steps, "of `opt` with the gradient as it is", None),
+    "own optimiser": (new_optimizer, "of `opt` with the gradient as it is", None),
 }
 
 # --- update_ratios ------------------------------------------------------------------------------------------
@@ -475,6 +476,10 @@ def below(limit):
     return lambda weight, update: bool(abs(update.double()) <= limit(weight.double()))
 
 
+def depth_rounded_once(w, lr, g, factor):
+    return next(d for d in range(9999) if np.float32(w - lr * g * factor**d) == np.float32(w))
+
+
 def depth_not_rounded(w, lr, g, factor):
     return math.log(float(np.spacing(np.float32(abs(w)))) / 2 / (lr * abs(g))) / math.log(factor)
 
@@ -509,6 +514,7 @@ LOST_WRONG = {
     "gap above": (depth_by_spacing, "A power of two has two gaps", 4),
     "gap below": (depth_by_spacing_below, "A power of two has two gaps", 4),
     "added": (depth_with(grad=lambda g: -g), "Your update is added", 4),
+    "rounded once": (depth_rounded_once, "You round only the difference", None),
     "size of g": (depth_with(grad=abs), "The sign of g has no effect", 4),
     "not rounded": (depth_not_rounded, "round up", None),
     "factor squared": (depth_with(factor=lambda f: f * f), "by factor² per layer", None),

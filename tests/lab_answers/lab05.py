@@ -65,10 +65,10 @@ DEAD_WRONG = {
     "per unit": (lambda a: (a == 0).double().mean(0), "expected one number", 0),
     "bool": (lambda a: (a == 0).all(), "expected a real number", 0),
     "in place": (lambda a: (a.clamp_(min=1e-3) <= 1e-3).all(0).double().mean(), "changed its input in place", None),
-    # no known mistakes
-    "one more": (lambda a: ((a == 0).all(0).sum() + 1) / a.shape[1], "in which every entry is 0, and divide", None),
     "last sample left out": (lambda a: (a[:-1] == 0).all(0).double().mean(), "You leave a sample out", None),
     "first sample left out": (lambda a: (a[1:] == 0).all(0).double().mean(), "You leave a sample out", None),
+    # no known mistakes
+    "one more": (lambda a: ((a == 0).all(0).sum() + 1) / a.shape[1], "in which every entry is 0, and divide", None),
     "half": (lambda a: (a == 0).all(0).double().mean() / 2, "in which every entry is 0, and divide", None),
     "odd columns": (lambda a: (a[:, 1:] == 0).all(0).double().mean(), "in which every entry is 0, and divide", None),
 }
