@@ -1,12 +1,16 @@
 """Shared by all pytest runs: nbval's kernels share no address; the slowest notebooks are named at the end."""
 
+import os
 from collections import Counter
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: two threads on two busy cores are far slower than one
 
 import nbval.kernel
 
 from tools.kernels import Manager
 
 nbval.kernel.KernelManager = Manager  # it has no option for this
+
 
 def pytest_terminal_summary(terminalreporter):
     seconds = Counter()
