@@ -1,7 +1,7 @@
 """Kernels that never share an address.
 
 Jupyter picks five free ports, lets go of them, and tells the kernel to take them. Where several kernels start at
-once, two may be told the same port: of 900 started four at a time, one hung and one died. A socket in a folder of
+once, two may be told the same port: of some 800 started four at a time, one hung and one died. A socket in a folder of
 its own can't be taken by another.
 """
 
