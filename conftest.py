@@ -1,9 +1,6 @@
 """Shared by all pytest runs: nbval's kernels share no address; the slowest notebooks are named at the end."""
 
-import os
 from collections import Counter
-
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: two threads on two busy cores are far slower than one
 
 import nbval.kernel
 

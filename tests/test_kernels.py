@@ -6,6 +6,7 @@ from pathlib import Path
 
 import nbval.kernel
 import pytest
+from jupyter_client.manager import KernelManager
 
 from tools.kernels import AsyncManager, Manager
 
@@ -17,6 +18,10 @@ def test_each_manager_has_sockets_of_its_own(kind):
     managers = [kind() for _ in range(3)]
     assert {manager.transport for manager in managers} == {"ipc"}
     assert len({manager.ip for manager in managers}) == 3
+
+
+def test_where_there_are_only_ports_they_are_those_of_this_machine():
+    assert Manager(transport="tcp").ip == KernelManager().ip
 
 
 def test_a_kernel_answers_and_its_folder_goes_with_it():

@@ -6,9 +6,6 @@ import shutil
 import subprocess
 import sys
 
-# One thread per process: with two busy cores, two threads were many times slower.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-
 from . import answers, ledger, notebooks, site, studies, testing
 from .paths import ROOT, Trouble
 

@@ -693,7 +693,9 @@ def lost_judge(inputs, evidence):
         return None
 
     mistakes = [Mistake(once(answer), hint) for answer, hint in LOST_MISTAKES]
-    return judge(items, mistakes, LOST_FALLBACK, close(rtol=0, atol=1e-6), explain)
+    plain = ("slow decay", "fast decay")
+    rests_on = {"fast decay": plain[:1], "powers of two": plain}
+    return judge(items, mistakes, LOST_FALLBACK, close(rtol=0, atol=1e-6), explain, rests_on=rests_on)
 
 
 QUESTIONS = (

@@ -338,9 +338,9 @@ STEP_WRONG = {
     # no known mistakes
     "half of the limit": (step_with(how=half_of_the_limit), "with the gradient times max_norm/‖g‖", None),
     "biases not clipped": (step_with(how=without_biases), "with the gradient times max_norm/‖g‖", None),
-    "weights shrunk": (scales_weights, "of `opt` with the gradient as it is", None),
-    "two steps": (two_steps, "of `opt` with the gradient as it is", None),
-    "own optimiser": (new_optimizer, "of `opt` with the gradient as it is", None),
+    "weights shrunk": (scales_weights, "of `opt` with the gradient as it is", 1),
+    "two steps": (two_steps, "of `opt` with the gradient as it is", 1),
+    "own optimiser": (new_optimizer, "of `opt` with the gradient as it is", 1),
 }
 
 # --- update_ratios ------------------------------------------------------------------------------------------
