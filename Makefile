@@ -5,10 +5,12 @@ TOOLS := $(BIN)/python -m tools
 READY := .venv/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help site test test-paths notebooks studies studies-again answers pull lab clean
+.PHONY: help install site test test-paths notebooks studies studies-again answers pull lab clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(READY) ## install everything into .venv
 
 site: $(READY) ## build the site into _build/html and say how to open it (SOLUTIONS=0 leaves the solutions out)
 	@$(TOOLS) site
@@ -43,5 +45,5 @@ clean: ## remove what was built (not .venv, not the notebooks)
 $(READY): requirements.txt pyproject.toml
 	@echo "installing into .venv (once; about a minute and 1.5 GB)"
 	@$(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -e .
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -e ".[grading,dask]"
 	@touch $@

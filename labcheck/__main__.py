@@ -1,4 +1,4 @@
-"""``labcheck list`` and ``labcheck try``: the questions, and the check of a function in a file."""
+"""``labcheck``: list the questions, check a function in a file, grade a class."""
 
 import argparse
 import io
@@ -25,6 +25,7 @@ def described(question):
         "points": question.max_points,
         "minutes": question.minutes,
         "aspects": question.aspects,
+        "allowed": question.allowed,
     }
 
 
@@ -37,6 +38,7 @@ def try_file(question, path, seed):
         If the file can't be run, has no such function, or ends the process.
     """
     from . import wire
+    from .question import BORROWED
 
     path = Path(path)
     if not path.is_file():
@@ -53,6 +55,8 @@ def try_file(question, path, seed):
     except (ValueError, KeyError, TypeError):
         raise NotRun(f"{path.name} ended the program before the check was done") from None
     match loaded["outcome"]:
+        case "returned" if "borrowed" in message:
+            return question.trouble(BORROWED.format(message["borrowed"]))
         case "returned":
             return question.verdict(inputs, message["evidence"])
         case "no function":
@@ -90,9 +94,15 @@ def main(arguments=None):
     p.add_argument("file", help="a Python file that defines the function")
     p.add_argument("--json", action="store_true", help="print one JSON object")
     p.add_argument("--seed", type=int, help="repeat a check on the same inputs")
+    from .grading import commands as grading
+
+    grading.add(commands)
     given = parser.parse_args(arguments)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8")  # hints hold Greek letters
+
+    if given.command in grading.COMMANDS:
+        return grading.run(given)
 
     from . import questions
     from .notebook import Result, fresh_seed
@@ -103,7 +113,7 @@ def main(arguments=None):
             print(json.dumps([described(q) for q in every], indent=1, ensure_ascii=False))
         else:
             for q in every:
-                print(f"{q.name}: {q.max_points} points, {q.minutes} minutes\n  {q.signature}\n  {q.contract}")
+                print(f"{q.name}: {q.max_points} points, {q.minutes} minutes\n  {q.signature}\n  {q.contract}\n  Allowed: {q.allowed}")
         return PASSED
     seed = fresh_seed() if given.seed is None else given.seed
     question = None

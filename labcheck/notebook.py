@@ -10,18 +10,10 @@ from contextlib import contextmanager
 import torch
 
 from . import questions
-from .probes.calling import OutOfTime
+from .probes.calling import OutOfTime, borrowed
+from .question import BORROWED, SHOWN
 
 SECONDS = 5
-
-# symbol and word: a colour alone says nothing to many readers
-SHOWN = {
-    "passed": ("✓", "passed"),
-    "partial": ("✗", "not yet"),
-    "failed": ("✗", "not yet"),
-    "error": ("✗", "not yet"),
-    "not attempted": ("–", "not attempted"),
-}
 
 _latest = {}  # question name → Result of the latest check in this kernel
 
@@ -106,9 +98,13 @@ def check(name, function, seed=None):
     inputs = question.draw(seed)
     _load_torch()
     try:
-        with _time_limit(SECONDS):  # the verdict may have to train a net: that is not the student's time
-            evidence = question.evidence(function, inputs)
-        verdict = question.verdict(inputs, evidence)
+        foreign = borrowed(function)
+        if foreign:
+            verdict = question.trouble(BORROWED.format(foreign))
+        else:
+            with time_limit(SECONDS):  # the verdict may have to train a net: that is not the student's time
+                evidence = question.evidence(function, inputs)
+            verdict = question.verdict(inputs, evidence)
     except OutOfTime:
         verdict = question.trouble(f"your function ran for more than {SECONDS} s: look for an endless loop.")
     result = _latest[name] = Result(question, verdict, seed)
@@ -164,7 +160,7 @@ def progress(lab):
 
 
 @contextmanager
-def _time_limit(seconds):
+def time_limit(seconds):
     """Raise `OutOfTime` in this thread after `seconds`.
 
     Works on every platform and in any thread, but cannot interrupt a single call into C code.

@@ -1,11 +1,21 @@
 """What a question is, and what a verdict on an answer is."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-
-import torch
+from dataclasses import dataclass, replace
 
 from . import probes
+
+
+# How a status is shown: symbol and word, since a colour alone says nothing to many readers.
+SHOWN = {
+    "passed": ("✓", "passed"),
+    "partial": ("✗", "not yet"),
+    "failed": ("✗", "not yet"),
+    "error": ("✗", "not yet"),
+    "not attempted": ("–", "not attempted"),
+}
+ALLOWED = "torch, NumPy, SciPy and Python's standard library; nothing of signalprop or labcheck"
+BORROWED = "your answer uses {}, which belongs to the course. Write it with torch, NumPy, SciPy and the standard library."
 
 
 @dataclass(frozen=True)
@@ -68,6 +78,11 @@ class Verdict:
         ]
 
 
+    def with_hints(self, hint):
+        """The same points, with other words for each aspect that lacks some: ``hint(aspect)``."""
+        return replace(self, aspects=tuple(replace(a, hint=hint(a)) if a.hint else a for a in self.aspects))
+
+
 @dataclass(frozen=True)
 class Question:
     """A graded question.
@@ -90,6 +105,8 @@ class Question:
     judge : callable
         ``(inputs, evidence)`` to a dict of aspect to None (right), or to the hint (str) or the trouble
         (`labcheck.evidence.Trouble`) for what is wrong.
+    allowed : str
+        Which packages an answer may use.
     """
 
     name: str
@@ -100,6 +117,7 @@ class Question:
     inputs: Callable
     reference: Callable
     judge: Callable
+    allowed: str = ALLOWED
 
     @property
     def function(self):
@@ -112,6 +130,8 @@ class Question:
 
     def draw(self, seed):
         """The inputs of a seed."""
+        import torch  # here, so that what only shows verdicts starts quickly
+
         return self.inputs(torch.Generator().manual_seed(seed))
 
     def evidence(self, function, inputs):

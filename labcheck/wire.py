@@ -42,6 +42,21 @@ def dumps(data):
     return b"".join([_LENGTH.pack(len(header)), header, *(raw for *_, raw in tensors)])
 
 
+def header(content):
+    """The data of `dumps` with a dict {"": number} in the place of each tensor: quicker than `loads`.
+
+    Raises
+    ------
+    ValueError
+        If these are not such bytes.
+    """
+    try:
+        (length,) = _LENGTH.unpack_from(content)
+        return json.loads(content[_LENGTH.size : _LENGTH.size + length])["data"]
+    except (ValueError, TypeError, KeyError, RecursionError, struct.error) as error:
+        raise ValueError(f"expected the bytes of labcheck.wire.dumps: {error}") from None
+
+
 def loads(content):
     """The data of `dumps`.
 

@@ -10,7 +10,7 @@ from . import answers, ledger, notebooks, site, studies
 from .paths import ROOT, Trouble
 
 STRICT, LAX = ("chapters", "solutions"), ("labs",)
-CHECKS = "tests/test_labcheck.py"
+CHECKS = ("tests/test_labcheck.py", "tests/test_grading.py", "tests/test_grading_class.py")
 CODE_PATHS = ("default", "avx2")
 
 
@@ -29,9 +29,9 @@ def nbval(mode, folders, **environment):
 def unit_tests():
     """Unit tests, and tests that plant faults (tests/)"""
     split = ["-n", "2", "--durations=8"]
-    apart = [f"--ignore={file}" for file in ("tests/test_site.py", CHECKS)]
+    apart = [f"--ignore={file}" for file in ("tests/test_site.py", *CHECKS)]
     pytest(*split, "--dist", "loadfile", *apart, "--doctest-modules", "tests", "signalprop", "labcheck", "tools")
-    pytest(*split, "--dist", "worksteal", CHECKS)  # one file, and half of the work
+    pytest(*split, "--dist", "worksteal", *CHECKS)  # few files, and most of the work
 
 
 def derived_files():

@@ -128,6 +128,45 @@ def accepts(function, count):
     return True
 
 
+COURSE = ("signalprop", "labcheck")
+
+
+def borrowed(function):
+    """The name of something of the course's packages that an answer uses, or None; they hold the answers to many questions.
+
+    Looks at names alone, also in the notebook's other functions that the answer calls. It tells an honest student what is
+    not allowed; when a class is graded, these packages are not there.
+    """
+    seen, todo = set(), [function]
+    while todo:
+        author = todo.pop()
+        if inspect.isclass(author):
+            todo += [f for f in vars(author).values() if inspect.isfunction(f)]
+        if not inspect.isfunction(author) or author.__code__ in seen:
+            continue
+        seen.add(author.__code__)
+        for name in _names(author.__code__):
+            if name.split(".")[0] in COURSE:
+                return name
+            used = author.__globals__.get(name)
+            if inspect.ismodule(used):
+                if used.__name__.split(".")[0] in COURSE:
+                    return used.__name__
+            elif inspect.isfunction(used) or inspect.isclass(used):
+                if str(used.__module__).split(".")[0] in COURSE:
+                    return f"{used.__module__}.{name}"
+                todo.append(used)
+    return None
+
+
+def _names(code):
+    """The global names that a code object, and those inside it, use, and the modules that they import."""
+    yield from code.co_names
+    for constant in code.co_consts:
+        if inspect.iscode(constant):
+            yield from _names(constant)
+
+
 def _copy(argument):
     if isinstance(argument, torch.Tensor):
         return argument.clone()

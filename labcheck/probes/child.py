@@ -17,7 +17,7 @@ def main(question, function, path):
 
     from .. import wire
     from . import find
-    from .calling import guard
+    from .calling import borrowed, guard
 
     inputs = wire.loads(sys.stdin.buffer.read())
     answer = sys.modules["answer"] = types.ModuleType("answer")  # dataclasses, for one, look their module up
@@ -34,6 +34,8 @@ def main(question, function, path):
     elif function not in place:
         names = sorted(name for name in place if not name.startswith("__"))
         message = {"loaded": {"outcome": "no function", "names": names[:50]}}
+    elif foreign := borrowed(place[function]):
+        message = {"loaded": {"outcome": "returned"}, "borrowed": foreign}
     else:
         message = {"loaded": {"outcome": "returned"}, "evidence": find(question)(place[function], inputs)}
     with os.fdopen(out, "wb") as file:

@@ -677,7 +677,7 @@ def _draws(evidence, name, count):
 
     def matrices():
         got, size = read.value(evidence[name], DELTA), (CHANNELS, CHANNELS, 1, 1)
-        if not isinstance(got, list) or len(got) != count:
+        if not isinstance(got, (list, torch.Tensor)) or len(got) != count:
             raise ValueError("expected a list of as many kernels as were drawn")
         return torch.stack([_as_weights(kernel, size)[:, :, 0, 0] for kernel in got])
 
