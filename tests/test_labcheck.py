@@ -388,14 +388,27 @@ def test_evidence_that_cannot_be_read_earns_nothing(name, evidence):
     assert verdict.hints == ["the check could not read what came back from your function."]
 
 
+def core_second():
+    """Processor time that a quiet core's second of ordinary training takes here and now, from a quarter of it."""
+    net = torch.nn.Sequential(*[layer for _ in range(6) for layer in (torch.nn.Linear(64, 64), torch.nn.Tanh())]).double()
+    x, started = torch.ones(64, 64, dtype=torch.float64), time.process_time()
+    for _ in range(350):
+        net(x).square().mean().backward()
+    return 4 * (time.process_time() - started)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_check_answers_within_a_second_and_two_where_a_net_is_trained(name):
+    """Beside a yardstick: a busy machine takes three times as long for both. The best of three, for the same reason."""
     question, trained = questions.get(name), None
     if name in TRAINED:
         trained = sys.modules[question.judge.__module__].trained
     assert check(name, correct(name)).status == "passed"
-    if trained:
-        trained.cache_clear()
-    started = time.process_time()
-    check(name, correct(name))
-    assert time.process_time() - started < (2 if trained else 1)
+    seconds = []
+    while len(seconds) < 3 and min(seconds, default=9) > 1:
+        if trained:
+            trained.cache_clear()
+        started = time.process_time()
+        check(name, correct(name))
+        seconds.append((time.process_time() - started) / core_second())
+    assert min(seconds) < (2 if trained else 1)
