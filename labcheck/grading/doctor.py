@@ -27,8 +27,7 @@ def read_a_home(place):
 
 
 def write_a_file(place):
-    with tempfile.NamedTemporaryFile("w") as file:
-        file.write("x")
+    (place.folder / "new").write_text("x")
 
 
 def delete_a_file(place):
@@ -85,9 +84,7 @@ def take_much_memory(place):
 
 
 def fill_a_file(place):
-    with tempfile.TemporaryFile() as file:
-        file.write(b"x" * 10_000_000)
-        file.flush()
+    (place.folder / "large").write_bytes(b"x" * 10_000_000)
 
 
 ACTS = (
@@ -140,7 +137,7 @@ def _tried(layers, wrap=lambda command, folder: command):
             f"import json; print(json.dumps(doctor.trial({layers!r}, {folder!r}, {server.getsockname()[1]})))"
         )
         command = wrap([sys.executable, "-c", start], folder)
-        done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"TMPDIR": folder})
+        done = subprocess.run(command, capture_output=True, text=True)
     return json.loads(done.stdout) if done.returncode == 0 and done.stdout.strip() else None
 
 
