@@ -101,16 +101,7 @@ export function draw({seed, width, depth}, before = null) {
   return net;
 }
 
-// Mean of the squares. Scaled by the largest, so that gradients of 1e-200 do not underflow.
-function meanSquare(x) {
-  let largest = 0, sum = 0;
-  for (const v of x) largest = Math.max(largest, Math.abs(v));
-  if (!(largest > 0 && largest < Infinity)) return largest;
-  for (const v of x) sum += (v / largest) ** 2;
-  return sum / x.length * largest * largest;
-}
-
-// ‖x‖, scaled in the same way.
+// ‖x‖, scaled by the largest, so that gradients of 1e-200 do not underflow.
 function norm(x) {
   let largest = 0, sum = 0;
   for (const v of x) largest = Math.max(largest, Math.abs(v));
@@ -118,6 +109,8 @@ function norm(x) {
   for (const v of x) sum += (v / largest) ** 2;
   return Math.sqrt(sum) * largest;
 }
+
+const meanSquare = (x) => norm(x) ** 2 / x.length;
 
 // out[e, i] = Σ_j x[e, j] W[i, j]; four examples at a time, so that a row of W is read once for them.
 function timesTransposed(x, W, N, out) {
