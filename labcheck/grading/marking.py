@@ -10,6 +10,7 @@ from .. import questions, wire
 from ..evidence import Trouble, value
 from ..notebook import time_limit
 from ..probes.calling import OutOfTime
+from ..question import BORROWED
 from . import notebooks, runner
 from .words import Words, strings
 
@@ -144,8 +145,10 @@ class Marker:
             found = question.trouble(
                 f"expected the notebook to define {question.function}" + (f"; it defines {names}." if names else ".")
             )
+        elif isinstance(evidence, runner.Borrowed):
+            found = question.trouble(BORROWED.format("signalprop or labcheck"))
         elif isinstance(evidence, runner.Incident):
-            problem = str(evidence) if str(evidence) != runner.BORROWED else None
+            problem = str(evidence)
             found = question.trouble(f"your code {evidence}")
         else:
             try:

@@ -30,11 +30,12 @@ HUGE_PAGES = {"PYTHONMALLOC": "malloc", "GLIBC_TUNABLES": "glibc.malloc.hugetlb=
 FORGED = "wrote into the channel of the grader."
 
 
-BORROWED = "uses the course's own packages (signalprop or labcheck). They are not for answers: use torch, NumPy and the standard library."
-
-
 class Incident(Exception):
     """Student code stopped its process, or made it useless. The message is the sentence for the student."""
+
+
+class Borrowed(Incident):
+    """The answer uses the course's own packages; which, only student code could say."""
 
 
 class Evidence:
@@ -353,5 +354,5 @@ def _evidence(message, content):
     if "missing" in message:
         return None
     if "borrowed" in message:
-        return Incident(BORROWED)
+        return Borrowed()
     return Evidence(content)
