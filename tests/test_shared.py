@@ -1,14 +1,18 @@
-"""The shared modules: data, nets, bands, activations, report, explore."""
+"""The shared modules: data, nets, bands, activations, report, explore, style."""
 
+import itertools
 import math
 
 import numpy as np
 import pytest
 import torch
+from colorspacious import cspace_convert, deltaE
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from signalprop import activations, bands, data, explore, nets, report, theory
+from matplotlib.colors import to_rgb
+
+from signalprop import activations, bands, data, explore, nets, report, style, theory
 from signalprop.glue import significant
 
 
@@ -166,3 +170,41 @@ def test_the_pictures_are_the_same_every_time():
         return explore.slider(lambda ax, v: ax.scatter([0, v], [1, 2]), [1, 2], "n", str).children[1].children[0].value
 
     assert draw() == draw()
+
+
+# --- style -----------------------------------------------------------------------------------------------
+
+OKABE_ITO = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", style.THEORY]
+
+
+def nearest(colors, deficiency=None):
+    """The smallest difference between two colours, as people with a colour-vision deficiency see them [Machado et al.
+    2009], in units of CAM02-UCS, where about 1 is just seen."""
+    seen = [to_rgb(color) for color in colors]
+    if deficiency:
+        space = {"name": "sRGB1+CVD", "cvd_type": deficiency, "severity": 100}
+        seen = [np.clip(cspace_convert(color, space, "sRGB1"), 0, 1) for color in seen]
+    return min(deltaE(a, b, input_space="sRGB1") for a, b in itertools.combinations(seen, 2))
+
+
+@pytest.mark.parametrize("deficiency", [None, "protanomaly", "deuteranomaly", "tritanomaly"])
+def test_colour_blind_readers_tell_the_colours_apart(deficiency):
+    """Better than the palette that is known for it, theory's black among them."""
+    found = nearest([*style.COLORS, style.THEORY], deficiency)
+    assert found > 14
+    assert deficiency is None or found > nearest(OKABE_ITO, deficiency)
+
+
+def test_two_colours_that_only_differ_by_hue_are_noticed():
+    assert nearest(["#c25100", "#7a5c00"], "protanomaly") < 5 < 15 < nearest(["#c25100", "#7a5c00"])
+
+
+def test_lines_are_seen_on_white_paper():
+    """A contrast of 3:1 [WCAG 2.2, 1.4.11]; the theory's line can be read as text, 4.5:1."""
+
+    def contrast(color):
+        linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in to_rgb(color)]
+        return 1.05 / (0.05 + np.dot([0.2126, 0.7152, 0.0722], linear))
+
+    assert contrast("#ffffff") == pytest.approx(1) and contrast("#777777") == pytest.approx(4.48, abs=0.01)
+    assert min(map(contrast, style.COLORS)) >= 3 and contrast(style.THEORY) >= 4.5

@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 
-from . import answers, ledger, notebooks, site, studies, testing
 from .paths import ROOT, Trouble
 
 # Kernels run in chapters/ and labs/; they import this clone's packages, not those of another one.
@@ -28,6 +27,8 @@ def main():
     parser = argparse.ArgumentParser(prog="python -m tools", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("site", help="build the site from the committed, executed notebooks")
+    commands.add_parser("site-zip", help="build the site and pack it, for a class without a network")
+    commands.add_parser("pdf", help="build the site and print the whole book")
     p = commands.add_parser("test", help="run everything; see --list for the parts")
     p.add_argument("parts", nargs="*", help="parts to run (default: all)")
     p.add_argument("--list", action="store_true", help="list the parts")
@@ -45,29 +46,56 @@ def main():
     commands.add_parser("lab", help="open JupyterLab at the labs")
     commands.add_parser("clean", help="remove what was built")
     arguments = parser.parse_args()
+    # Each command imports what it needs: PyTorch alone takes seconds.
     try:
         match arguments.command:
             case "site":
+                from . import site
+
                 site.build()
+            case "site-zip":
+                from . import site
+
+                site.build()
+                site.archive()
+            case "pdf":
+                from . import pdf, site
+
+                site.build()
+                pdf.make()
             case "test":
+                from . import testing
+
                 testing.list_parts() if arguments.list else testing.run(arguments.parts)
             case "test-paths":
+                from . import testing
+
                 testing.run_paths()
             case "notebooks":
+                from . import ledger, notebooks
+
                 try:
                     notebooks.make(arguments.workers)
                 finally:
                     ledger.make()
             case "check":
+                from . import testing
+
                 testing.derived_files()
             case "studies":
+                from . import studies
+
                 if arguments.again:
                     studies.again(arguments.workers)
                 else:
                     studies.make(arguments.names, arguments.workers)
             case "answers":
+                from . import answers
+
                 answers.make()
             case "pull":
+                from . import notebooks
+
                 notebooks.pull(arguments.notebook)
             case "lab":
                 lab()

@@ -1,4 +1,4 @@
-"""A small Sphinx extension: the buttons of a page point at what people edit and open, and the tables of the ledger and of the answers are made here."""
+"""A small Sphinx extension: the buttons of a page point at what people edit and open, and the tables of the ledger and of the answers and the cards of the chapters are made here."""
 
 import sys
 from pathlib import Path, PurePosixPath
@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath
 from sphinx.util.docutils import SphinxDirective
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # Sphinx puts tools/ itself on the path
-from tools import answers, ledger  # noqa: E402
+from tools import gallery, pages  # noqa: E402
 
 
 def edit_target(pagename):
@@ -38,6 +38,8 @@ class Ledger(SphinxDirective):
     required_arguments = 1
 
     def run(self):
+        from tools import ledger  # only where it is used: it brings PyTorch, which takes seconds
+
         self.env.note_dependency(str(ledger.STORED))
         text = {"summary": ledger.summary, "tables": ledger.tables}[self.arguments[0]](ledger.load())
         return self.parse_text_to_nodes(text, allow_section_headings=True)
@@ -47,13 +49,36 @@ class Answers(SphinxDirective):
     """``{answers}``: the questions of all labs, and ``book/answers.json``, as a table."""
 
     def run(self):
+        from tools import answers
+
         self.env.note_dependency(str(answers.STORED))
         return self.parse_text_to_nodes(answers.table(answers.load()))
+
+
+class Citation(SphinxDirective):
+    """``{citation}``: how to cite the course, from ``CITATION.cff``."""
+
+    def run(self):
+        sentence, bibtex = pages.citation(None, self.config.html_baseurl)
+        return self.parse_text_to_nodes(f"{sentence}\n\n```bibtex\n{bibtex}\n```")
+
+
+class Chapters(SphinxDirective):
+    """``{chapters}``: a card for each chapter that it lists (`tools.gallery` reads the list)."""
+
+    has_content = True
+
+    def run(self):
+        for entry in gallery.chapters():  # its title and its figure are in the card
+            self.env.note_dependency(str(gallery.notebook(entry)))
+        return self.parse_text_to_nodes(gallery.as_text())
 
 
 def setup(app):
     app.add_directive("ledger", Ledger)
     app.add_directive("answers", Answers)
+    app.add_directive("chapters", Chapters)
+    app.add_directive("citation", Citation)
     # After the theme has made its buttons.
     app.connect("html-page-context", point_buttons, priority=900)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

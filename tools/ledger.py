@@ -94,8 +94,8 @@ def tables(rows):
     for letter, topic in TOPICS.items():
         chosen = sorted((row for row in rows if row["id"][0] == letter), key=order)
         if chosen:
-            lines += ["", f"## {topic}", "", "| where | claim | measured; claimed | verdict |", "|---|---|---|---|"]
-            lines += [line(row) for row in chosen]
+            lines += ["", f"## {topic}", "", ":::{container} sp-ledger", "| where | verdict | claim | measured; claimed |", "|---|---|---|---|"]
+            lines += [*[line(row) for row in chosen], ":::"]
     return "\n".join(lines)
 
 
@@ -112,4 +112,4 @@ def line(row):
     evidence = "<br>".join(f"{plain(e['quantity'])}: **{m}**; {plain(s)}" for e in row["evidence"] for m, s in [map(plain, describe(e))])
     # Raw, since Sphinx does not know the ids inside a notebook's outputs; the site's tests follow the link.
     where = f'<a href="../chapters/{row["chapter"]}.html#{anchor(row)}">{row["id"]}<br>ch.&nbsp;{row["chapter"][:2]}</a>'
-    return f"| {where} | {plain(sentence(row))}{source} | {evidence} | {SIGNS[row['verdict']]} {row['verdict']} |"
+    return f"| {where} | {SIGNS[row['verdict']]} {row['verdict']} | {plain(sentence(row))}{source} | {evidence} |"

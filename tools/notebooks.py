@@ -10,6 +10,7 @@ Each notebook carries the hashes of what it was made from. One whose hashes diff
 whole; the others are left alone, byte for byte.
 """
 
+import functools
 import hashlib
 import json
 import re
@@ -29,6 +30,7 @@ from .kernels import AsyncManager
 from .paths import ROOT, Trouble, repository
 
 PACKAGES = {"chapters": ("signalprop",), "labs": ("signalprop", "labcheck")}
+CODE = (".py", ".js", ".css", ".json")
 APART = ROOT / "labcheck/grading"  # no notebook imports it
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
 STUB = 'raise NotImplementedError("write your answer here")'
@@ -76,11 +78,13 @@ def sha(text):
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+@functools.cache
 def package_hash(kind):
-    """Hash of all the code that the notebooks of this kind can import from us."""
+    """Hash of all the code that the notebooks of this kind can import from us, as it was when it was first asked for."""
     digest = hashlib.sha256()
     for package in PACKAGES[kind]:
-        for path in sorted(p for p in (ROOT / package).rglob("*.py") if APART not in p.parents):
+        files = (p for p in (ROOT / package).rglob("*") if p.suffix in CODE and APART not in p.parents)
+        for path in sorted(files):
             digest.update(f"{path.relative_to(ROOT).as_posix()}\0{read_text(path)}\0".encode())
     return digest.hexdigest()
 

@@ -1,5 +1,7 @@
 """Where things are, and how a command says what went wrong."""
 
+import functools
+import os
 from pathlib import Path
 
 import yaml
@@ -16,7 +18,13 @@ def configuration():
     return yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
 
 
+@functools.cache
 def repository():
     """(address, branch) of the course's repository, from `_config.yml`; the address is "" until it is set."""
     settings = configuration().get("repository") or {}
     return (settings.get("url") or "").rstrip("/").removesuffix(".git"), settings.get("branch") or "main"
+
+
+def site_address():
+    """The address where the site will stand, or "": `_config.yml`'s, or the environment's ``SITE_URL``, which a workflow sets."""
+    return os.environ.get("SITE_URL") or configuration()["html"]["baseurl"]

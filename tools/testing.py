@@ -11,6 +11,7 @@ from .paths import ROOT, Trouble
 
 STRICT, LAX = ("chapters", "solutions"), ("labs",)
 CHECKS = ("tests/test_labcheck.py", "tests/test_grading.py", "tests/test_grading_class.py")
+SITE = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tests").glob("test_site*.py"))
 CODE_PATHS = ("default", "avx2")
 
 
@@ -28,8 +29,9 @@ def nbval(mode, folders, **environment):
 
 def unit_tests():
     """Unit tests, and tests that plant faults (tests/)"""
+    site.install_assets()  # some set formulas, some build small sites
     split = ["-n", "2", "--durations=8"]
-    apart = [f"--ignore={file}" for file in ("tests/test_site.py", *CHECKS)]
+    apart = ["--ignore-glob=*/test_site*.py", *(f"--ignore={file}" for file in CHECKS)]
     pytest(*split, "--dist", "loadfile", *apart, "--doctest-modules", "tests", "signalprop", "labcheck", "tools")
     pytest(*split, "--dist", "worksteal", *CHECKS)  # few files, and most of the work
 
@@ -48,13 +50,13 @@ def derived_files():
 
 def built_site():
     """The site builds without a warning, and works in a real browser"""
-    site.build()
+    site.build(whole=True)
     if not browser():
         message = "no Chromium found: the tests in a real browser were skipped (Debian: apt-get install chromium)"
         if os.environ.get("CI"):
             raise Trouble(message)
         print(message)
-    pytest("tests/test_site.py")
+    pytest("-n", "2", "--dist", "worksteal", *SITE)
 
 
 def executed_notebooks():

@@ -3,8 +3,8 @@
 import {draw, propagate, readSettings, theory} from "./propagation.js";
 
 const CHARTS = [
-  {quantity: "variance", title: "Variance of the pre-activations z", unit: "mean of z²", log: true},
-  {quantity: "gradient", title: "Gradient norm, relative to the last layer", unit: "‖∂ℒ/∂x_l‖ / ‖∂ℒ/∂x_L‖", log: true},
+  {quantity: "gradient", title: "Gradient norm", unit: "‖∂ℒ/∂x_l‖ / ‖∂ℒ/∂x_L‖", log: true},
+  {quantity: "variance", title: "Variance of z", unit: "mean of z²", log: true},
   {quantity: "saturated", title: "Saturated units", unit: "share", log: false},
 ];
 const NETS = 10; // that are shown behind the last one
@@ -32,11 +32,11 @@ function say(value) {
   return `${(value / 10 ** exponent).toFixed(1)}·${power(exponent)}`;
 }
 
-const percent = (share) => `${share > 0 && share < 0.01 ? "under 1" : Math.round(100 * share)} %`;
+const percent = (share) => `${share > 0 && share < 0.01 ? "under 1" : Math.round(100 * share)}\u00a0%`;
 
 // --- the charts ------------------------------------------------------------------------------------------
 
-const SIZE = {width: 460, height: 250, left: 58, right: 12, top: 30, bottom: 40};
+const SIZE = {width: 330, height: 230, left: 56, right: 12, top: 30, bottom: 40};
 
 // Decades that hold all values, at least four of them.
 function decades(lists) {
@@ -106,11 +106,14 @@ function describe(quantity, title, {settings, net, line}) {
   return `${title}: ${spoken(first)} in layer 1, ${spoken(last)} in layer ${settings.depth}.${expected}`;
 }
 
+// From the gradient that reaches layer 1, relative to the last layer's.
+const verdict = (reached) =>
+  reached < 0.01 ? "vanishes" : reached < 0.1 ? "shrinks" : reached <= 10 ? "is kept" : reached <= 100 ? "grows" : "explodes";
+
 function sentences({settings, net, line}) {
   const {depth} = settings, reached = net.gradient[0], expected = line.gradient?.[0];
   const factor = (ratio) => Number((ratio ** (1 / (depth - 1))).toPrecision(3));
-  const verdict = !(reached > 0) ? "is gone" : factor(reached) < 0.98 ? "vanishes" : factor(reached) > 1.02 ? "explodes" : "is kept";
-  const told = [`The gradient ${verdict}: layer 1 gets ${say(reached)} of the norm that layer ${depth} gets`];
+  const told = [`The gradient ${verdict(reached)}: layer 1 gets ${say(reached)} of the norm that layer ${depth} gets`];
   told.push(reached > 0 && Number.isFinite(reached) ? `, a factor ${factor(reached)} a layer. ` : ". ");
   if (expected === undefined) told.push("With batch norm there is no simple line for the gradient: it depends on how alike the examples are. ");
   else if (expected > 0) told.push(`Theory for wide nets: ${say(expected)}, a factor ${factor(expected)} a layer. `);
@@ -136,7 +139,8 @@ function table({settings, net, line}) {
 let made = 0; // labels need ids, and a page may hold two playgrounds
 
 function control(name, {label, symbol, unit, choices, low, high, step}) {
-  const id = `spp-${name}-${made}`, said = [label, symbol].filter(Boolean).join(" ");
+  const id = `spp-${name}-${made}`, [base, index] = symbol.split("_");
+  const said = [label, ...(base ? [" ", base] : []), ...(index ? [element("sub", {}, index)] : [])];
   const input = choices
     ? element("select", {id}, ...Object.entries(choices).map(([value, text]) => element("option", {value}, text)))
     : element("input", {id, type: name === "seed" ? "number" : "range", min: low, max: high, step});
@@ -145,7 +149,7 @@ function control(name, {label, symbol, unit, choices, low, high, step}) {
   return {input, show(v) {
     input.value = v;
     if (value) value.textContent = v;
-  }, row: element("div", {class: "spp-control", title: unit || null}, element("label", {for: id}, said, ...(value ? [" ", value] : [])), input)};
+  }, row: element("div", {class: "spp-control", title: unit || null}, element("label", {for: id}, ...said, ...(value ? [" ", value] : [])), input)};
 }
 
 // The address holds the state on the site only: in Jupyter it belongs to Jupyter.
@@ -154,7 +158,7 @@ const inAddress = () => (onSite() && location.hash.includes("=") ? Object.fromEn
 
 function render({model, el}) {
   made++;
-  const controls = model.get("controls"), parts = {}, box = element("section", {class: "spp", "aria-label": "Signal propagation playground"});
+  const controls = JSON.parse(model.get("controls")), parts = {}, box = element("section", {class: "spp", "aria-label": "Signal propagation playground"});
   const [words, problems, figures, rows] = ["p", "ul", "div", "details"].map((name) => element(name));
   const form = element("form", {class: "spp-controls", "aria-label": "The net"});
   words.className = "spp-words";
@@ -171,7 +175,7 @@ function render({model, el}) {
     waiting = false;
     net = draw(settings, net);
     shown = {settings, others, line: theory(settings), net: propagate(settings, net)};
-    figures.replaceChildren(...CHARTS.map((each) => chart(each, shown)));
+    figures.replaceChildren(...CHARTS.map((each) => chart(each, shown)), key);
     words.textContent = sentences(shown);
     if (rows.open) fill();
   }
@@ -217,7 +221,7 @@ function render({model, el}) {
   form.addEventListener("submit", (event) => event.preventDefault());
   rows.append(element("summary", {}, "All layers as a table"), element("div", {class: "spp-table", tabindex: "0", role: "region", "aria-label": "All layers"}));
   rows.addEventListener("toggle", () => rows.open && fill());
-  box.append(form, problems, words, figures, key, rows);
+  box.append(form, problems, words, figures, rows);
   el.append(box);
 
   const given = inAddress();

@@ -101,9 +101,12 @@ export function draw({seed, width, depth}, before = null) {
   return net;
 }
 
-// ‖x‖, scaled by the largest, so that gradients of 1e-200 do not underflow.
+// ‖x‖; where the squares would leave the range of numbers (a gradient of 1e-200), scaled by the largest.
 function norm(x) {
   let largest = 0, sum = 0;
+  for (let k = 0; k < x.length; k++) sum += x[k] * x[k];
+  if (sum > 1e-280 && sum < 1e280) return Math.sqrt(sum);
+  sum = 0;
   for (const v of x) largest = Math.max(largest, Math.abs(v));
   if (!(largest > 0 && largest < Infinity)) return largest;
   for (const v of x) sum += (v / largest) ** 2;
@@ -112,23 +115,31 @@ function norm(x) {
 
 const meanSquare = (x) => norm(x) ** 2 / x.length;
 
-// out[e, i] = Σ_j x[e, j] W[i, j]; four examples at a time, so that a row of W is read once for them.
+// out[e, i] = Σ_j x[e, j] W[i, j]; four examples and two rows of W at a time, so that each number is read less often.
 function timesTransposed(x, W, N, out) {
   for (let e = 0; e < EXAMPLES; e += 4) {
-    const [p, q, r, s] = [e * N, (e + 1) * N, (e + 2) * N, (e + 3) * N];
-    for (let i = 0; i < N; i++) {
-      let a = 0, b = 0, c = 0, d = 0;
+    const p = e * N, q = p + N, r = q + N, s = r + N;
+    for (let i = 0; i < N; i += 2) {
+      let a = 0, b = 0, c = 0, d = 0, a2 = 0, b2 = 0, c2 = 0, d2 = 0;
       for (let j = 0, k = i * N; j < N; j++, k++) {
-        const w = W[k];
-        a += w * x[p + j];
-        b += w * x[q + j];
-        c += w * x[r + j];
-        d += w * x[s + j];
+        const w = W[k], w2 = W[k + N], xp = x[p + j], xq = x[q + j], xr = x[r + j], xs = x[s + j];
+        a += w * xp;
+        b += w * xq;
+        c += w * xr;
+        d += w * xs;
+        a2 += w2 * xp;
+        b2 += w2 * xq;
+        c2 += w2 * xr;
+        d2 += w2 * xs;
       }
       out[p + i] = a;
       out[q + i] = b;
       out[r + i] = c;
       out[s + i] = d;
+      out[p + i + 1] = a2;
+      out[q + i + 1] = b2;
+      out[r + i + 1] = c2;
+      out[s + i + 1] = d2;
     }
   }
 }
@@ -137,15 +148,16 @@ function timesTransposed(x, W, N, out) {
 function times(g, W, N, out) {
   out.fill(0);
   for (let e = 0; e < EXAMPLES; e += 4) {
-    const [p, q, r, s] = [e * N, (e + 1) * N, (e + 2) * N, (e + 3) * N];
-    for (let i = 0; i < N; i++) {
+    const p = e * N, q = p + N, r = q + N, s = r + N;
+    for (let i = 0; i < N; i += 2) {
       const a = g[p + i], b = g[q + i], c = g[r + i], d = g[s + i];
+      const a2 = g[p + i + 1], b2 = g[q + i + 1], c2 = g[r + i + 1], d2 = g[s + i + 1];
       for (let j = 0, k = i * N; j < N; j++, k++) {
-        const w = W[k];
-        out[p + j] += a * w;
-        out[q + j] += b * w;
-        out[r + j] += c * w;
-        out[s + j] += d * w;
+        const w = W[k], w2 = W[k + N];
+        out[p + j] += a * w + a2 * w2;
+        out[q + j] += b * w + b2 * w2;
+        out[r + j] += c * w + c2 * w2;
+        out[s + j] += d * w + d2 * w2;
       }
     }
   }

@@ -1,0 +1,72 @@
+// Interactive figures, which begin when they come near, or are touched or focused. Most need the widget manager (3.6 MB).
+(() => {
+  const root = (document.documentElement.dataset.content_root || "./") + "_static/offline/";
+
+  // The widget manager finds its files beside the page, never on the network.
+  window.require = {baseUrl: root};
+  window.__jupyter_widgets_assets_path__ = root;
+
+  const script = (name) =>
+    new Promise((resolve, reject) => {
+      const made = Object.assign(document.createElement("script"), {src: root + name, onload: resolve, onerror: reject});
+      made.dataset.jupyterWidgetsCdn = root + "none/";
+      document.head.append(made);
+    });
+  let loading;
+  const load = () => (loading ??= script("require.js").then(() => script("embed-amd.js")));
+
+  // An anywidget brings its own module, and needs of the manager no more than a place and its state.
+  const saved = () => JSON.parse(document.querySelector("script[type='application/vnd.jupyter.widget-state+json']").textContent).state;
+  async function host(view, state) {
+    const values = {...state}, el = document.createElement("div"), style = document.createElement("style");
+    const model = {get: (name) => values[name], set: (name, value) => (values[name] = value), save_changes() {}, on() {}, off() {}};
+    el.className = "widget-subarea";
+    style.textContent = state._css ?? "";
+    view.after(style, el);
+    const address = URL.createObjectURL(new Blob([state._esm], {type: "text/javascript"}));
+    const {default: widget} = await import(address);
+    URL.revokeObjectURL(address);
+    await widget.initialize?.({model});
+    await widget.render({model, el});
+  }
+
+  // What the widgets leave without a name.
+  function name(box) {
+    for (const slider of box.querySelectorAll(".widget-slider")) {
+      const handle = slider.querySelector("[role=slider]"), label = slider.querySelector(".widget-label");
+      const readout = slider.querySelector(".widget-readout");
+      if (!handle || !label) continue;
+      handle.setAttribute("aria-label", label.textContent);
+      if (readout && handle.getAttribute("aria-valuetext") !== readout.textContent) handle.setAttribute("aria-valuetext", readout.textContent);
+    }
+  }
+
+  function watch(view) {
+    const box = view.parentElement, state = saved()[JSON.parse(view.textContent).model_id];
+    const own = state?.model_module === "anywidget";
+    if (own) view.remove(); // the manager, if there is one for others, would draw it again
+    let begun = false;
+    const begin = () => {
+      if (begun) return;
+      begun = true;
+      if (own) requestAnimationFrame(() => setTimeout(() => host(box.querySelector(".sp-still"), state.state))); // after the text is drawn
+      else load();
+    };
+    const near = new IntersectionObserver((entries) => {
+      if (!entries.some((entry) => entry.isIntersecting)) return;
+      near.disconnect();
+      begin();
+    }, {rootMargin: "600px"});
+    near.observe(box);
+    for (const event of ["pointerdown", "focusin"]) box.addEventListener(event, begin, {once: true});
+    new MutationObserver(() => {
+      const figure = [...box.querySelectorAll(".sp-figure, .spp-chart")].some((each) => !each.closest(".sp-still"));
+      if (figure) box.querySelector(".sp-still")?.remove();
+      name(box);
+    }).observe(box, {childList: true, subtree: true, characterData: true, attributes: true, attributeFilter: ["aria-valuenow", "aria-valuetext"]});
+  }
+
+  document.addEventListener("DOMContentLoaded", () => {
+    for (const view of document.querySelectorAll("script[type='application/vnd.jupyter.widget-view+json']")) watch(view);
+  });
+})();
