@@ -23,8 +23,8 @@ def default_linear_variance(function, inputs):
 def variance_after(function, inputs):
     """Call the student's ``variance_after(depth, sigma_w2, phi, q0)`` for every case.
 
-    Evidence: "cases", one record for each case, and "again", the same for the first three; they differ if
-    the answer is random.
+    Evidence: "cases", one record for each case, and "again", the first three twice more; they differ if the answer
+    is random. With one repetition, an answer off by 14 % agrees with itself to 2 % in all three cases once in 4,000.
     """
 
     def calls(cases):
@@ -32,7 +32,7 @@ def variance_after(function, inputs):
             attempt(function, case["depth"], case["sigma_w2"], activation(case["phi"]), case["q0"]) for case in cases
         ]
 
-    return {"cases": calls(inputs["cases"]), "again": calls(inputs["cases"][:3])}
+    return {"cases": calls(inputs["cases"]), "again": calls(inputs["cases"][:3] * 2)}
 
 
 def critical_sigma_w(function, inputs):
