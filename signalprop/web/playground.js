@@ -91,9 +91,8 @@ function chart({quantity, title, unit, log}, shown) {
   picture.append(text({x: (left + width - right) / 2, y: height - 6, "text-anchor": "middle"}, "spp-axis", "layer l (1 is next to the input)"));
   picture.append(text({transform: `translate(12 ${(top + height - bottom) / 2}) rotate(-90)`, "text-anchor": "middle"}, "spp-axis", unit));
   for (const other of shown.others) picture.append(line(other[quantity], "spp-other"));
-  for (const point of path(shown.net[quantity])) {
-    if (point) picture.append(element("svg:circle", {class: "spp-net", cx: point[0].toFixed(1), cy: point[1].toFixed(1), r: depth > 60 ? 2.2 : 3}));
-  }
+  const dots = path(shown.net[quantity]).filter(Boolean).map(([x, y]) => `M${x.toFixed(1)},${y.toFixed(1)}h0`); // round ends
+  picture.append(element("svg:path", {class: "spp-net", d: dots.join(""), "stroke-width": depth > 60 ? 4.4 : 6}));
   if (shown.line[quantity]) picture.append(line(shown.line[quantity], "spp-theory"));
   return picture;
 }
@@ -171,19 +170,40 @@ function render({model, el}) {
     element("span", {class: "spp-key-other"}, "other nets, same settings"));
 
   let settings, net = null, others = [], waiting = false, shown;
-  function show() {
-    waiting = false;
+  function* work() {
+    for (let depth = 8; depth < settings.depth; depth += 8) {
+      net = draw({...settings, depth}, net);
+      yield;
+    }
     net = draw(settings, net);
-    shown = {settings, others, line: theory(settings), net: propagate(settings, net)};
-    figures.replaceChildren(...CHARTS.map((each) => chart(each, shown)), key);
+    yield;
+    const line = theory(settings);
+    yield;
+    shown = {settings, others, line, net: propagate(settings, net)};
+    const charts = CHARTS.map((each) => chart(each, shown));
+    yield;
+    figures.replaceChildren(...charts, key);
     words.textContent = sentences(shown);
     if (rows.open) fill();
+  }
+  // The first net takes longest, as nothing is compiled yet: it comes in pieces, between which the page can answer.
+  async function begin() {
+    const begun = settings;
+    waiting = false;
+    for (const _ of work()) {
+      await new Promise((resolve) => setTimeout(resolve));
+      if (settings !== begun) return;
+    }
+  }
+  function show() {
+    waiting = false;
+    for (const _ of work());
   }
   function fill() {
     rows.querySelector("div").replaceChildren(table(shown));
   }
   function soon() { // many events may come before a picture is drawn
-    if (!waiting) requestAnimationFrame(show);
+    if (!waiting) requestAnimationFrame(figures.firstChild ? show : begin);
     waiting = true;
   }
   function set(wanted, {keepOthers = false, remember = true} = {}) {

@@ -115,7 +115,8 @@ function norm(x) {
 
 const meanSquare = (x) => norm(x) ** 2 / x.length;
 
-// out[e, i] = Σ_j x[e, j] W[i, j]; four examples and two rows of W at a time, so that each number is read less often.
+// out[e, i] = Σ_j x[e, j] W[i, j]; four examples and two rows of W at a time, so that each number is read less often:
+// N must be even, as the widths of controls.json are.
 function timesTransposed(x, W, N, out) {
   for (let e = 0; e < EXAMPLES; e += 4) {
     const p = e * N, q = p + N, r = q + N, s = r + N;
