@@ -77,7 +77,7 @@ def test_the_keyboard_moves_it_and_the_address_follows(page):
     page.locator("[id^=spp-depth-]").press("ArrowRight")
     becomes(page, "layer 31 gets")
     assert words(page) != before
-    assert "depth=31" in page.url and "phi=tanh" in page.url
+    page.wait_for_function("() => location.hash.includes('depth=31') && location.hash.includes('phi=tanh')")
     page.locator("[id^=spp-phi-]").select_option("sigmoid")
     becomes(page, "The gradient vanishes")
     assert page.beyond == [] and page.errors == []

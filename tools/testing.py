@@ -12,7 +12,8 @@ from .paths import ROOT, Trouble
 STRICT, LAX = ("chapters", "solutions"), ("labs",)
 CHECKS = ("tests/test_labcheck.py", "tests/test_grading.py", "tests/test_grading_class.py")
 SITE = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tests").glob("test_site*.py"))
-CODE_PATHS = ("default", "avx2")
+# ATen's kernels, and those of NumPy's OpenBLAS with them.
+CODE_PATHS = {"default": "Prescott", "avx2": "Haswell"}
 
 
 def pytest(*arguments, **environment):
@@ -113,6 +114,6 @@ def run(names=()):
 
 def run_paths():
     """Re-execute the notebooks on other code paths: what they print must not depend on the processor."""
-    for path in CODE_PATHS:
-        print(f"\n=== ATEN_CPU_CAPABILITY={path}", flush=True)
-        nbval("--nbval", STRICT, ATEN_CPU_CAPABILITY=path, MKL_CBWR="COMPATIBLE")
+    for path, core in CODE_PATHS.items():
+        print(f"\n=== ATEN_CPU_CAPABILITY={path} OPENBLAS_CORETYPE={core}", flush=True)
+        nbval("--nbval", STRICT, ATEN_CPU_CAPABILITY=path, MKL_CBWR="COMPATIBLE", OPENBLAS_CORETYPE=core)

@@ -24,6 +24,7 @@
     const values = {...state}, el = document.createElement("div"), style = document.createElement("style");
     const model = {get: (name) => values[name], set: (name, value) => (values[name] = value), save_changes() {}, on() {}, off() {}};
     el.className = "widget-subarea";
+    el.hidden = true; // until it is drawn: its still holds the place
     style.textContent = state._css ?? "";
     place.after(style, el);
     const address = URL.createObjectURL(new Blob([state._esm], {type: "text/javascript"}));
@@ -64,8 +65,10 @@
     const drawn = new MutationObserver(() => {
       const figure = [...box.querySelectorAll(".sp-figure, .spp-chart")].some((each) => !each.closest(".sp-still"));
       if (figure) box.querySelector(".sp-still")?.remove();
-      if (figure && own) drawn.disconnect(); // it names its parts itself
-      else name(box);
+      if (figure && own) {
+        box.querySelector(".widget-subarea").hidden = false;
+        drawn.disconnect(); // it names its parts itself
+      } else name(box);
     });
     drawn.observe(box, {childList: true, subtree: true, characterData: true, attributes: true, attributeFilter: ["aria-valuenow", "aria-valuetext"]});
   }

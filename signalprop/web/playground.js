@@ -169,29 +169,34 @@ function render({model, el}) {
     element("span", {class: "spp-key-net"}, "this net"), element("span", {class: "spp-key-theory"}, "theory for wide nets"),
     element("span", {class: "spp-key-other"}, "other nets, same settings"));
 
-  let settings, net = null, others = [], waiting = false, shown;
+  let settings, net = null, others = [], waiting = false, remembering, shown;
   function* work() {
-    for (let depth = 8; depth < settings.depth; depth += 8) {
-      net = draw({...settings, depth}, net);
-      yield;
-    }
     net = draw(settings, net);
     yield;
     const line = theory(settings);
     yield;
     shown = {settings, others, line, net: propagate(settings, net)};
+    yield;
     const charts = CHARTS.map((each) => chart(each, shown));
     yield;
     figures.replaceChildren(...charts, key);
     words.textContent = sentences(shown);
     if (rows.open) fill();
   }
-  // The first net takes longest, as nothing is compiled yet: it comes in pieces, between which the page can answer.
+  // The first net takes longest, as nothing is compiled yet: after smaller ones, and in pieces, between which the page
+  // can answer.
   async function begin() {
-    const begun = settings;
+    const begun = settings, pause = () => new Promise((resolve) => setTimeout(resolve));
     waiting = false;
+    for (const depth of [2, 4, 8, 16, 32, 64].filter((each) => each < settings.depth)) {
+      net = draw({...settings, depth}, net);
+      await pause();
+      if (settings === begun && depth <= 8) propagate({...settings, depth}, net);
+      await pause();
+      if (settings !== begun) return;
+    }
     for (const _ of work()) {
-      await new Promise((resolve) => setTimeout(resolve));
+      await pause();
       if (settings !== begun) return;
     }
   }
@@ -214,7 +219,8 @@ function render({model, el}) {
     for (const [name, part] of Object.entries(parts)) part.show(settings[name]);
     model.set("settings", settings);
     model.save_changes();
-    if (remember && onSite()) history.replaceState(null, "", `#${new URLSearchParams(settings)}`);
+    clearTimeout(remembering); // written when a slider rests: Safari allows a hundred changes in half a minute
+    if (remember && onSite()) remembering = setTimeout(() => history.replaceState(null, "", `#${new URLSearchParams(settings)}`), 200);
     soon();
   }
   function anotherNet() {
@@ -240,7 +246,7 @@ function render({model, el}) {
     button("Another net", anotherNet), button(`${NETS} more nets`, manyNets), button("Start again", () => set({}))));
   form.addEventListener("submit", (event) => event.preventDefault());
   rows.append(element("summary", {}, "All layers as a table"), element("div", {class: "spp-table", tabindex: "0", role: "region", "aria-label": "All layers"}));
-  rows.addEventListener("toggle", () => rows.open && fill());
+  rows.addEventListener("toggle", () => rows.open && shown && fill());
   box.append(form, problems, words, figures, rows);
   el.append(box);
 
