@@ -119,9 +119,8 @@ def test_touch_moves_it_on_a_phone(chromium):
     page.get_by_role("button", name="Another net").tap()
     page.wait_for_function("() => location.hash.includes('seed=2')")
     slider = page.locator("[id^=spp-sigma_w-]")
-    slider.scroll_into_view_if_needed()
     box = slider.bounding_box()
-    page.touchscreen.tap(box["x"] + 0.9 * box["width"], box["y"] + box["height"] / 2)
+    slider.tap(position={"x": 0.9 * box["width"], "y": box["height"] / 2})  # waits until it stands still
     becomes(page, "The gradient explodes")
     assert page.evaluate("() => document.documentElement.scrollWidth") <= 320
     context.close()

@@ -1,5 +1,6 @@
 """The cards to draw on, in a real browser: pointer, keyboard, verdict."""
 
+import functools
 import json
 
 import pytest
@@ -9,13 +10,19 @@ pytestmark = needs_browser
 NUMBERED = [path for path in PAGES if path.parent.name == "chapters" and path.name[0].isdigit()]
 
 
+def first_card(page, path):
+    """The first card of a page, drawn: it is when it comes near."""
+    show(page, path)
+    box = page.locator(".sp-predict").first
+    box.wait_for(state="attached")
+    box.evaluate("card => card.scrollIntoView({block: 'center'})")
+    box.locator("svg").first.wait_for()
+    return box
+
+
 @pytest.fixture
 def card(page):
-    def opened(path):
-        show(page, path)
-        return page.locator(".sp-predict").first
-
-    return opened
+    return functools.partial(first_card, page)
 
 
 def data(card, kind):
@@ -39,7 +46,7 @@ def test_show_me_draws_every_measured_line(path, card, page):
 
 def test_a_stroke_of_the_pointer_sets_the_points_it_passes(card, page):
     box = card(HTML / "chapters/03_saturation.html")
-    box.locator("svg").scroll_into_view_if_needed()
+    page.wait_for_timeout(500)  # until nothing moves
     area = box.locator("svg").bounding_box()
     page.mouse.move(area["x"] + 60, area["y"] + 40)
     page.mouse.down()
@@ -109,12 +116,10 @@ def test_again_begins_again_and_lines_are_chosen_by_name(card, page):
 def test_touch_draws_too(chromium):
     context = chromium.new_context(viewport={"width": 390, "height": 800}, has_touch=True)
     page = context.new_page()
-    show(page, HTML / "chapters/05_activations.html")
-    box = page.locator(".sp-predict").first
+    box = first_card(page, HTML / "chapters/05_activations.html")
     svg = box.locator("svg")
-    svg.scroll_into_view_if_needed()
     area = svg.bounding_box()
-    page.touchscreen.tap(area["x"] + area["width"] * 0.7, area["y"] + area["height"] / 2)
+    svg.tap(position={"x": area["width"] * 0.7, "y": area["height"] / 2})  # waits until it stands still
     assert box.locator(".handle:not(.unset)").count() == 1
     context.close()
 
