@@ -85,7 +85,7 @@ def playground(address):
         chromium = playwright.chromium.launch(executable_path=browser(), args=["--no-sandbox", "--disable-gpu"])
         page = chromium.new_page(viewport={"width": 1200, "height": 900})
         page.goto(f"{address}/chapters/playground.html#depth=100&width=64")
-        page.locator(".spp-chart").first.wait_for()
+        page.locator(".widget-subarea .spp-chart").first.wait_for()  # not its still
         times = page.evaluate("""async () => {
             const slider = document.querySelector(".spp input[type=range]"), times = [];
             for (let i = 0; i < 40; i++) {
