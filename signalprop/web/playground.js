@@ -169,7 +169,7 @@ function render({model, el}) {
     element("span", {class: "spp-key-net"}, "this net"), element("span", {class: "spp-key-theory"}, "theory for wide nets"),
     element("span", {class: "spp-key-other"}, "other nets, same settings"));
 
-  let settings, net = null, others = [], waiting = false, remembering, shown;
+  let settings, net = null, others = [], waiting = false, begun, remembering, shown;
   function* work() {
     net = draw(settings, net);
     yield;
@@ -186,7 +186,8 @@ function render({model, el}) {
   // The first net takes longest, as nothing is compiled yet: after smaller ones, and in pieces, between which the page
   // can answer.
   async function begin() {
-    const begun = settings, pause = () => new Promise((resolve) => setTimeout(resolve));
+    const pause = () => new Promise((resolve) => setTimeout(resolve));
+    begun = settings; // where these change, show draws at once
     waiting = false;
     for (const depth of [2, 4, 8, 16, 32, 64].filter((each) => each < settings.depth)) {
       net = draw({...settings, depth}, net);
@@ -208,7 +209,7 @@ function render({model, el}) {
     rows.querySelector("div").replaceChildren(table(shown));
   }
   function soon() { // many events may come before a picture is drawn
-    if (!waiting) requestAnimationFrame(figures.firstChild ? show : begin);
+    if (!waiting) requestAnimationFrame(begun ? show : begin);
     waiting = true;
   }
   function set(wanted, {keepOthers = false, remember = true} = {}) {
