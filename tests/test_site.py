@@ -92,7 +92,10 @@ def test_a_phone_does_not_scroll_sideways(path, chromium):
     context = chromium.new_context(viewport={"width": 390, "height": 800})
     page = context.new_page()
     show(page, path)
-    assert page.evaluate("() => document.documentElement.scrollWidth") <= 390
+    for width in (390, 320):
+        page.set_viewport_size({"width": width, "height": 800})
+        page.wait_for_timeout(200)  # for what follows the width
+        assert page.evaluate("() => document.documentElement.scrollWidth") <= width
     context.close()
 
 

