@@ -21,7 +21,7 @@ from playwright.sync_api import sync_playwright
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 from tools.site import INDEX  # noqa: E402
-from tools.testing import browser  # noqa: E402
+from tools.paths import browser  # noqa: E402
 
 LIGHTHOUSE = ROOT / "_build/lighthouse"
 PAGES = (

@@ -5,7 +5,7 @@ from html.parser import HTMLParser
 import pytest
 
 from tools.paths import ROOT
-from tools.testing import browser
+from tools.paths import browser
 
 HTML = ROOT / "_build" / "html"
 PAGES = sorted(path for path in HTML.rglob("*.html") if "_static" not in path.parts)

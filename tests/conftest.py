@@ -13,7 +13,7 @@ import pytest
 from browsing import FLAGS, HTML, PAGES, Links
 
 from tools.paths import ROOT
-from tools.testing import browser
+from tools.paths import browser
 
 HEADER = """---
 jupytext:
@@ -93,9 +93,9 @@ def made_course(tmp_path_factory):
     path = tmp_path_factory.mktemp("made") / "course"
     (path / "book/chapters").mkdir(parents=True)
     (path / "book/labs").mkdir()
-    for name in ("signalprop", "labcheck", "tools", "book/_static", "book/_templates"):
+    for name in ("signalprop", "labcheck", "quiz", "tools", "book/_static", "book/_templates"):
         shutil.copytree(ROOT / name, path / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("_config.yml", "requirements.txt", "pyproject.toml", "conftest.py", "package.json", "package-lock.json", ".npmrc", "CITATION.cff", "book/references.bib"):
+    for name in ("_config.yml", "course.yml", "requirements.txt", "pyproject.toml", "conftest.py", "package.json", "package-lock.json", ".npmrc", "CITATION.cff", "book/references.bib"):
         shutil.copy2(ROOT / name, path / name)
     shutil.copytree(ROOT / "tests/lab_answers", path / "tests/lab_answers", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy2(ROOT / "book/answers.json", path / "book/answers.json")

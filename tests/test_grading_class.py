@@ -578,6 +578,23 @@ def test_exporting_from_the_command_line(graded, tmp_path, capfd):
     assert main(["export", str(place / "out"), "--gradescope", str(tmp_path / "gs")]) == 0
     result = json.loads((tmp_path / "gs/right000/results.json").read_text())
     assert result["score"] == 18 == sum(t["score"] for t in result["tests"])
+    assert main(["export", str(place / "out"), "--feedback", str(tmp_path / "back.zip")]) == 0
+    with zipfile.ZipFile(tmp_path / "back.zip") as back:
+        assert sorted(back.namelist()) == sorted(name.replace(".ipynb", ".html") for name in expected)
+        (page,) = (place / "out/feedback").glob("right000*.html")
+        assert back.read("right000.html").decode() == page.read_text(encoding="utf-8")
+
+
+def test_feedback_goes_back_by_the_name_of_what_was_handed_in(tmp_path, monkeypatch):
+    monkeypatch.setattr(exports, "feedback", lambda record, form: f"{record['student']} as {form}")
+    some = records(("Ada Lovelace", "1234567", 1), ("libo", "54321", 2))
+    handed_in = ["Ada Lovelace_1234567_assignsubmission_file_/lab03.ipynb", "libo_LATE_54321_6789013_lab03.ipynb"]
+    for record, name in zip(some, handed_in):
+        record.update(submission=name)
+    exports.write_feedback(some, tmp_path / "back.zip")
+    with zipfile.ZipFile(tmp_path / "back.zip") as back:
+        assert back.namelist() == [name.replace(".ipynb", ".html") for name in handed_in]
+        assert [back.read(name).decode() for name in back.namelist()] == ["Ada Lovelace as html", "libo as html"]
 
 
 # --- the rest -----------------------------------------------------------------------------------------------------

@@ -72,7 +72,7 @@ def test_a_change_remakes_what_depends_on_it_and_nothing_else(small_course, path
 
 
 def test_the_setup_cell_follows_the_address_in_the_configuration(small_course):
-    edit(small_course.path / "_config.yml", 'url: ""', "url: https://example.org/course")
+    edit(small_course.path / "course.yml", 'repository: ""', "repository: https://example.org/course")
     assert "was edited by hand" in small_course.tools("check", fails=True).stderr
     small_course.tools("notebooks")
     assert "%pip install --quiet git+https://example.org/course@main" in (small_course.path / CHAPTER).read_text()
@@ -260,7 +260,7 @@ def test_buttons_appear_with_the_address_and_edit_opens_the_text(small_course):
     small_course.tools("site")
     page = small_course.path / "_build/html/chapters/01_one.html"
     assert "colab.research" not in page.read_text() and "/edit/" not in page.read_text()
-    edit(small_course.path / "_config.yml", 'url: ""', "url: https://github.com/example/course")
+    edit(small_course.path / "course.yml", 'repository: ""', "repository: https://github.com/example/course")
     small_course.tools("notebooks")
     small_course.tools("site")
     html = page.read_text()

@@ -29,11 +29,20 @@ def main():
     commands.add_parser("site", help="build the site from the committed, executed notebooks")
     commands.add_parser("site-zip", help="build the site and pack it, for a class without a network")
     commands.add_parser("pdf", help="build the site and print the whole book")
+    p = commands.add_parser("slides", help="build the decks, as pages and as PDF")
+    p.add_argument("names", nargs="*", help="such as 03_saturation (default: all)")
+    commands.add_parser("minutes", help="run every notebook alone, and keep the seconds it took for the teacher's tables")
+    p = commands.add_parser("questions", help="verify the question bank, and write it for Moodle, for Canvas and on paper")
+    p.add_argument("names", nargs="*", help="chapters or items, such as ch03 or ch03.quarter (default: all)")
+    p.add_argument("--variants", type=int, default=20, help="numbers to draw for each numeric item (default: 20)")
+    p.add_argument("--sheets", type=int, default=1, help="sheets to print, each with other numbers (default: 1)")
+    p.add_argument("--seed", type=int, default=1, help="other sheets for another seed (default: 1)")
     p = commands.add_parser("test", help="run everything; see --list for the parts")
     p.add_argument("parts", nargs="*", help="parts to run (default: all)")
     p.add_argument("--list", action="store_true", help="list the parts")
     commands.add_parser("test-paths", help="re-execute the notebooks on other code paths of the processor")
     p = commands.add_parser("notebooks", help="build and execute what has changed in book/ or in the packages")
+    p.add_argument("names", nargs="*", help="such as chapters/03_saturation (default: all)")
     p.add_argument("--workers", type=int, default=2)
     commands.add_parser("check", help="check that what is derived (notebooks, ledger, studies, answers) matches what it is made from")
     p = commands.add_parser("studies", help="run the studies whose code has changed, or those that are named")
@@ -63,6 +72,18 @@ def main():
 
                 site.build()
                 pdf.make()
+            case "slides":
+                from . import slides
+
+                slides.make(arguments.names)
+            case "minutes":
+                from . import minutes
+
+                minutes.measure()
+            case "questions":
+                from . import questions
+
+                questions.make(arguments.names, arguments.variants, arguments.sheets, arguments.seed)
             case "test":
                 from . import testing
 
@@ -75,7 +96,7 @@ def main():
                 from . import ledger, notebooks
 
                 try:
-                    notebooks.make(arguments.workers)
+                    notebooks.make(arguments.workers, arguments.names)
                 finally:
                     ledger.make()
             case "check":

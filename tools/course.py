@@ -1,4 +1,4 @@
-"""A small Sphinx extension: the buttons of a page point at what people edit and open, and the tables of the ledger and of the answers and the cards of the chapters are made here."""
+"""A small Sphinx extension: the buttons of a page point at what people edit and open, and the tables of the ledger, the answers and the teacher's pages and the cards of the chapters are made here."""
 
 import sys
 from pathlib import Path, PurePosixPath
@@ -14,9 +14,13 @@ def edit_target(pagename):
 
     >>> edit_target("chapters/02_depth"), edit_target("solutions/lab03_saturation"), edit_target("book/notation")
     ('book/chapters/02_depth.md', 'book/labs/lab03_saturation.md', 'book/notation.md')
+    >>> edit_target("solutions/ch03_saturation"), edit_target("teach/03_saturation")
+    ('book/solutions/ch03_saturation.md', 'book/teach/03_saturation.md')
     """
     path = PurePosixPath(pagename)
-    folder = {"chapters": "book/chapters", "labs": "book/labs", "solutions": "book/labs"}.get(path.parts[0])
+    folder = {"chapters": "book/chapters", "labs": "book/labs", "solutions": "book/labs", "teach": "book/teach"}.get(path.parts[0])
+    if path.parts[0] == "solutions" and path.name.startswith("ch"):
+        folder = "book/solutions"
     return f"{folder}/{path.name}.md" if folder else f"{pagename}.md"
 
 
@@ -74,7 +78,27 @@ class Chapters(SphinxDirective):
         return self.parse_text_to_nodes(gallery.as_text())
 
 
+class Teaching(SphinxDirective):
+    """``{teaching} NAME``: what `tools.teaching` makes of the course, its plans, its misconceptions and its questions."""
+
+    required_arguments = 1
+    final_argument_whitespace = True
+
+    def run(self):
+        from tools import teaching  # only where it is used: it brings PyTorch
+
+        for path in (*teaching.TEACH.iterdir(), *(teaching.ROOT / "book/slides").glob("*.md")):
+            self.env.note_dependency(str(path))
+        name, *rest = self.arguments[0].split()
+        makers = {"schedule", "times", "plan", "notes", "misconception_table", "bank_table"}
+        if name not in makers:
+            raise self.error(f"expected one of {', '.join(sorted(makers))}; got {name}")
+        text = getattr(teaching, name)(*rest)
+        return self.parse_text_to_nodes(text) if text else []
+
+
 def setup(app):
+    app.add_directive("teaching", Teaching)
     app.add_directive("ledger", Ledger)
     app.add_directive("answers", Answers)
     app.add_directive("chapters", Chapters)

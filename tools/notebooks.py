@@ -6,6 +6,9 @@ A person edits ``book/chapters/*.md`` and ``book/labs/*.md`` (MyST Markdown). `m
 - ``solutions/NAME.ipynb``, executed, with the answers,
 - ``labs/NAME.ipynb``, the answers replaced by a stub, no outputs.
 
+The teacher's notes ``book/teach/NN_*.md`` become ``teach/NN_*.ipynb``, and the answers to exercises and exam
+questions ``book/solutions/chNN_*.md`` become ``solutions/chNN_*.ipynb``, both executed.
+
 Each notebook carries the hashes of what it was made from. One whose hashes differ is executed afresh as a
 whole; the others are left alone, byte for byte.
 """
@@ -29,7 +32,8 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernel
 from .kernels import AsyncManager
 from .paths import ROOT, Trouble, repository
 
-PACKAGES = {"chapters": ("signalprop",), "labs": ("signalprop", "labcheck")}
+PACKAGES = {"chapters": ("signalprop",), "labs": ("signalprop", "labcheck"), "teach": ("signalprop",), "solutions": ("signalprop",)}
+FOLDERS = ("chapters", "solutions", "labs", "teach")  # what is in them is derived
 CODE = (".py", ".js", ".css", ".json")
 APART = ROOT / "labcheck/grading"  # no notebook imports it
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
@@ -63,6 +67,10 @@ def derived():
     for source in sorted((ROOT / "book/labs").glob("*.md")):
         found.append(Derived(source, ROOT / "solutions" / f"{source.stem}.ipynb"))
         found.append(Derived(source, ROOT / "labs" / f"{source.stem}.ipynb", blank=True))
+    for source in sorted((ROOT / "book/solutions").glob("ch*.md")):
+        found.append(Derived(source, ROOT / "solutions" / f"{source.stem}.ipynb"))
+    for source in sorted((ROOT / "book/teach").glob("[0-9][0-9]_*.md")):
+        found.append(Derived(source, ROOT / "teach" / f"{source.stem}.ipynb"))
     return found
 
 
@@ -214,13 +222,16 @@ def make_one(item):
     return item.name, time.monotonic() - start, error
 
 
-def make(workers=2):
-    """Make every notebook that is missing or out of date, and remove those whose text is gone."""
+def make(workers=2, names=()):
+    """Make every notebook that is missing or out of date (or only those named), and remove those whose text is gone."""
+    chosen = [item for item in derived() if not names or item.name.removesuffix(".ipynb") in names]
+    if missing := set(names) - {item.name.removesuffix(".ipynb") for item in chosen}:
+        raise Trouble(f"expected names such as chapters/03_saturation; no text makes {', '.join(sorted(missing))}")
     for orphan in orphans():
         print(f"  removed    {orphan.relative_to(ROOT).as_posix()} (its text is gone)")
         orphan.unlink()
-    todo = [item for item in derived() if problems(item)]
-    print(f"{len(derived()) - len(todo)} notebooks are up to date, {len(todo)} to make")
+    todo = [item for item in chosen if problems(item)]
+    print(f"{len(chosen) - len(todo)} notebooks are up to date, {len(todo)} to make")
     failed = []
     # New processes, not forks: a kernel client in a forked process can hang.
     with ProcessPoolExecutor(max(1, min(workers, len(todo))), mp_context=get_context("spawn")) as pool:
@@ -239,8 +250,7 @@ def make(workers=2):
 def orphans():
     """Notebooks in the derived folders that no text makes."""
     targets = {item.target for item in derived()}
-    folders = (ROOT / folder for folder in ("chapters", "solutions", "labs"))
-    return [path for folder in folders for path in sorted(folder.glob("*.ipynb")) if path not in targets]
+    return [path for folder in map(ROOT.joinpath, FOLDERS) for path in sorted(folder.glob("*.ipynb")) if path not in targets]
 
 
 def content(notebook):

@@ -157,7 +157,7 @@ def mended(text):
 
 def name_solutions(app, doctree):
     """A lab and its solutions have one text and so one title; in menus and search results they must differ."""
-    if app.env.docname.startswith("solutions/") and (title := next(doctree.findall(nodes.title), None)):
+    if app.env.docname.startswith("solutions/lab") and (title := next(doctree.findall(nodes.title), None)):
         title.replace_self(nodes.title("", title.astext().replace("Lab", "Solutions of lab", 1)))
 
 

@@ -11,8 +11,7 @@ from playwright.sync_api import sync_playwright
 from pypdf import PdfReader
 
 from . import site
-from .paths import ROOT, Trouble
-from .testing import browser
+from .paths import ROOT, Trouble, browser
 
 TARGET = site.BUILD / "vanishing-gradients.pdf"
 # Not for paper: buttons, code that the page hides, the data of figures that move.

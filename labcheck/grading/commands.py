@@ -27,12 +27,13 @@ def add(commands):
     p.add_argument("student", help="name, number or file of the submission")
     p.add_argument("question")
     p.add_argument("--unsafe", action="store_true", help="run student code even where it can't be confined")
-    p = commands.add_parser("export", help="fill the marks into the sheet of a learning platform")
+    p = commands.add_parser("export", help="fill the marks into the sheet of a learning platform, or pack the feedback for it")
     p.add_argument("results")
     form = p.add_mutually_exclusive_group(required=True)
     form.add_argument("--moodle", metavar="SHEET.csv", help="a grading worksheet")
     form.add_argument("--canvas", metavar="SHEET.csv", help="a gradebook")
     form.add_argument("--gradescope", metavar="FOLDER", help="write a results.json for each submission")
+    form.add_argument("--feedback", metavar="FILE.zip", help="pack the pages of feedback as Moodle and Canvas take them back")
     p.add_argument("--lab", help="which lab, where the results hold several")
     p.add_argument("--assignment", help="Canvas: the heading of the column, or how it begins")
     p.add_argument("--out", help="the filled sheet; by default in the folder of the results, by the name of the sheet")
@@ -202,6 +203,11 @@ def _export(given):
     if given.gradescope:
         paths = exports.write_gradescope(exports.best(records, given.lab), given.gradescope)
         print(f"wrote {len(paths)} files results.json in {given.gradescope}")
+        return DONE
+    if given.feedback:
+        chosen = [r for r in records if given.lab in (None, r["lab"])]
+        exports.write_feedback(chosen, given.feedback)
+        print(f"wrote {len(chosen)} pages of feedback into {given.feedback}")
         return DONE
     sheet = Path(given.moodle or given.canvas)
     try:

@@ -5,10 +5,11 @@ import html
 import io
 import json
 import re
-from pathlib import Path
+import zipfile
+from pathlib import Path, PurePosixPath
 
 from .batch import write
-from .reports import keys
+from .reports import feedback, keys
 
 MOODLE = {
     "number": ("Identifier", "ID"),
@@ -161,6 +162,27 @@ def write_gradescope(records, folder):
         paths.append(place / "results.json")
         write(paths[-1], gradescope(record))
     return paths
+
+
+def write_feedback(records, target):
+    """The pages of feedback in a zip file, each by the name under which its notebook was handed in.
+
+    Moodle ("upload multiple feedback files in a zip") finds a student by the folder, Canvas ("upload submissions") by
+    the numbers in the file's name.
+
+    Parameters
+    ----------
+    records : list of dict
+        Of one lab or several; those that could not be graded too.
+    target : path
+        The zip file to write.
+    """
+    part = Path(f"{target}.part")
+    with zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as packed:
+        for record in sorted(records, key=lambda r: r["submission"]):
+            name = PurePosixPath(record["submission"]).with_suffix(".html").as_posix()
+            packed.writestr(zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0)), feedback(record, "html"), zipfile.ZIP_DEFLATED)
+    part.replace(target)
 
 
 def match(records, rows, keys_of):

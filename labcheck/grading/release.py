@@ -14,7 +14,7 @@ PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "matplotlib", "ipywidgets
 INSTRUCTIONS = """\
 # {title}
 
-{points} points, about {minutes} minutes. You need Python 3.11 or newer, and no GPU.
+{points} points. It takes {minutes} minutes: an estimate, no class has been timed yet. You need Python 3.11 or newer, and no GPU.
 
 1. In a terminal in this folder, make a place for the packages and install them:
 
@@ -33,10 +33,19 @@ When the class is graded, your functions are run again, on inputs that nobody ha
 standard library. The course's own packages (signalprop, labcheck) are there for the figures; an answer may not use them.
 Each question has 5 seconds. Nothing is read from files or from the network.
 
-| question | points | minutes |
+| question | points | minutes expected |
 | --- | --- | --- |
 {rows}
 """
+
+
+def time_range(asked):
+    """Minutes for some questions as a range, until a class has been timed: (fewest, most).
+
+    From two thirds to one and a half times the sum of what their authors expect, rounded to 5 minutes.
+    """
+    expected = sum(question.minutes for question in asked)
+    return 5 * round(expected * 2 / 3 / 5), 5 * round(expected * 3 / 2 / 5)
 
 
 class NoRelease(Exception):
@@ -85,7 +94,7 @@ def release(lab, folder, packages=None):
     instructions = INSTRUCTIONS.format(
         title=title,
         points=sum(q.max_points for q in asked),
-        minutes=sum(q.minutes for q in asked),
+        minutes="{} to {}".format(*time_range(asked)),
         course=course,
         notebook=notebook.name,
         rows="\n".join(f"| {q.name} | {q.max_points} | {q.minutes} |" for q in asked),
