@@ -5,7 +5,7 @@ TOOLS := $(BIN)/python -m tools
 READY := .venv/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help install site site-zip pdf test test-paths notebooks studies studies-again answers pull lab clean
+.PHONY: help install site site-zip pdf slides questions minutes test test-paths notebooks studies studies-again answers pull lab clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,6 +20,15 @@ site-zip: $(READY) ## pack the site, for a class without a network (_build/vanis
 
 pdf: $(READY) ## print the whole book (_build/vanishing-gradients.pdf; needs a Chromium)
 	@$(TOOLS) pdf
+
+slides: $(READY) ## build the teacher's decks, as pages and as PDF (_build/slides)
+	@$(TOOLS) slides
+
+questions: $(READY) ## write the question bank for Moodle, for Canvas and on paper (_build/questions)
+	@$(TOOLS) questions
+
+minutes: $(READY) ## time every notebook, for the teacher's tables (about ten minutes)
+	@$(TOOLS) minutes
 
 test: $(READY) ## run everything: unit tests, every notebook, derived files, the site in a browser
 	@$(TOOLS) test

@@ -8,7 +8,7 @@ import nbformat
 import yaml
 from PIL import Image
 
-from .paths import ROOT, Trouble
+from .paths import ROOT, Trouble, course
 
 INDEX = ROOT / "book/index.md"
 CARDS = ROOT / "_build/cards"  # small, in a card
@@ -82,9 +82,16 @@ def make():
 
 
 def as_text():
-    """The cards as MyST Markdown, for the page ``book/index``."""
+    """The cards as MyST Markdown, for the page ``book/index``; chapters that the course has not chosen come last."""
+    chosen = [entry for entry in chapters() if int(entry["file"][:2]) in course().chapters]
+    others = [entry for entry in chapters() if entry not in chosen]
+    text = _grid(chosen)
+    return text + "\n\n**Beyond this course**\n\n" + _grid(others) if others else text
+
+
+def _grid(entries):
     lines = ["::::{grid} 1 2 2 2", ":gutter: 3", ""]
-    for entry in chapters():
+    for entry in entries:
         lines += [
             f":::{{grid-item-card}} {entry['title']}",
             f":link: ../chapters/{entry['file']}",

@@ -1,5 +1,8 @@
 """The decks: ``book/slides/NN_name.md`` and the figures and numbers of that chapter -> ``_build/slides/NN_name.html`` and PDF.
 
+The figures are drawn again for a projector, with larger letters and more pixels: the chapter is executed with another
+style, once for each version of it (`drawn_larger`). Its numbers are those that it stores.
+
 reveal.js shows them. A deck is text and not cells, so Markdown-it (which reads every page of the book) makes it, and
 not nbconvert: its decks ask the network for jQuery, require.js and MathJax, and hold JupyterLab's style sheets.
 """
@@ -8,7 +11,9 @@ import base64
 import html
 import re
 import shutil
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 
 import nbformat
@@ -28,6 +33,7 @@ SOURCES = ROOT / "book/slides"
 TARGET = site.BUILD / "slides"
 STYLE = Path(__file__).with_name("slides.css")
 MOST_WORDS = 75  # on one slide; more can't be read from the last row
+COUNTS = ("One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine", "Ten")
 FIGURE = re.compile(r"^!\[\]\((fig-[\w-]+)\)$", re.MULTILINE)
 GLUE = re.compile(r"\{glue:text\}`(\w+)`")
 ROLE = re.compile(r"\{[a-z:]+\}`")
@@ -40,13 +46,19 @@ class Slide:
     text: str
     notes: str
 
+    @property
+    def minutes(self):
+        """What its speaker is given, by the first words of the notes; None if they do not say."""
+        found = re.match(rf"({'|'.join(COUNTS)}) minutes?\b", self.notes)
+        return 1 + COUNTS.index(found[1]) if found else None
+
 
 def sources():
     return sorted(SOURCES.glob("[0-9][0-9]_*.md"))
 
 
 def read(path):
-    """The slides of a deck; raises `Trouble` that names each slide without a heading or notes, or with too many words."""
+    """The slides of a deck; raises `Trouble` that names each slide without a heading, notes or minutes, or with too many words."""
     slides, wrong = [], []
     for number, part in enumerate(re.split(r"^---$", notebooks.read_text(path), flags=re.MULTILINE), start=1):
         text, *notes = re.split(r"^Note:\s*", part, maxsplit=1, flags=re.MULTILINE)
@@ -54,8 +66,8 @@ def read(path):
         heading = "# " if number == 1 else "## "
         if not slide.text.startswith(heading) or len(re.findall(r"^#+ ", _prose(slide.text), re.MULTILINE)) != 1:
             wrong.append(f"slide {number}: expected one heading, '{heading}', at its beginning")
-        if not slide.notes:
-            wrong.append(f"slide {number}: expected notes for the speaker after a line 'Note:'")
+        if not slide.minutes:
+            wrong.append(f"slide {number}: expected notes for the speaker that begin with the time, such as 'Note: Two minutes.'")
         if (words := len(re.findall(r"\w+", _prose(slide.text)))) > MOST_WORDS:
             wrong.append(f"slide {number}: expected at most {MOST_WORDS} words, got {words}")
         slides.append(slide)
@@ -69,8 +81,8 @@ def _prose(text):
     return re.sub(r"```.*?```|\$\$.*?\$\$|\$[^$\n]+\$|`[^`]*`", " ", text, flags=re.DOTALL)
 
 
-def material(notebook):
-    """The figures and numbers of an executed chapter.
+def material(path):
+    """The figures and numbers of an executed chapter; `path` is its notebook, as a file or read already.
 
     Returns
     -------
@@ -78,7 +90,7 @@ def material(notebook):
         ``{name: (PNG as bytes, text alternative)}`` and ``{name of a glued number: its text}``.
     """
     figures, numbers = {}, {}
-    for cell in nbformat.read(notebook, as_version=4).cells:
+    for cell in (nbformat.read(path, as_version=4) if isinstance(path, Path) else path).cells:
         settings = cell.metadata.get("mystnb", {})
         for output in cell.get("outputs", []):
             if glued := output.get("metadata", {}).get("scrapbook"):
@@ -86,6 +98,47 @@ def material(notebook):
             if "figure" in settings and "image/png" in output.get("data", {}):
                 figures[settings["figure"]["name"]] = base64.b64decode(output.data["image/png"]), settings["image"]["alt"]
     return figures, numbers
+
+
+# For a projector: pixels for a screen of 1920 x 1080, letters a sixth larger.
+LARGER = {"figure.dpi": 220, "font.size": 13, "axes.titlesize": 14}
+STYLE_CALL = re.compile(r"^style\.use\(\)$", re.MULTILINE)
+
+
+def drawn_larger(stem):
+    """The chapter's notebook with its figures drawn for a projector; kept in ``_build`` until the chapter changes.
+
+    Raises
+    ------
+    Trouble
+        If the chapter does not set the course's style, or its numbers come out otherwise than stored.
+    """
+    item = next(item for item in notebooks.derived() if item.name == f"chapters/{stem}.ipynb")
+    kept = site.BUILD / "projector" / f"{stem}.ipynb"
+    made_from = {**notebooks.hashes(item), "style": LARGER}
+    if kept.exists() and nbformat.read(kept, as_version=4).metadata.get("projector") == made_from:
+        return kept
+    notebook, styled = notebooks.build(item), 0
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.source, count = STYLE_CALL.subn(f"style.use()\nplt.rcParams.update({LARGER})", cell.source)
+            styled += count
+    if styled != 1:
+        raise Trouble(f"{item.source.name}: expected one line 'style.use()', found {styled}")
+    notebook = notebooks.execute(notebook, item.target.parent, stem)
+    if (now := material(notebook)[1]) != (stored := material(item.target)[1]):
+        other = ", ".join(name for name in stored if now.get(name) != stored[name])
+        raise Trouble(f"{item.name}: these numbers come out otherwise than they are stored: {other}")
+    notebook.metadata["projector"] = made_from
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    notebooks.write(notebook, kept)
+    return kept
+
+
+def draw_larger(stems, workers=2):
+    """`drawn_larger` for several chapters, in processes of their own."""
+    with ProcessPoolExecutor(max(1, min(workers, len(stems))), mp_context=get_context("spawn")) as pool:
+        return dict(zip(stems, pool.map(drawn_larger, stems)))
 
 
 def _code(source, language, _):
@@ -150,9 +203,9 @@ PAGE = """<!DOCTYPE html>
 <link rel="stylesheet" href="lib/slides.css">
 </head>
 <body>
-<main class="reveal"><div class="slides">
+<main><div class="reveal"><div class="slides">
 {sections}
-</div></main>
+</div></div></main>
 <script src="lib/reveal.js"></script>
 <script src="lib/notes.js"></script>
 <script>
@@ -206,15 +259,15 @@ def build(names=()):
         shutil.rmtree(TARGET, ignore_errors=True)  # decks that are gone
     install()
     (TARGET / "figures").mkdir(exist_ok=True)
-    pages, decks = {}, {}
-    for path in chosen:
+    pages, decks = {}, {path: read(path) for path in chosen}
+    print("drawing the chapters' figures for a projector (minutes, once for each version of a chapter)", flush=True)
+    drawn = draw_larger([path.stem for path in chosen])
+    for path, slides in decks.items():
         where = path.relative_to(ROOT).as_posix()
-        figures, numbers = material(ROOT / "chapters" / f"{path.stem}.ipynb")
-        slides = read(path)
+        figures, numbers = material(drawn[path.stem])
         sections, shown = as_html(slides, figures, numbers, where)
         for name in shown:
             (TARGET / "figures" / f"{name}.png").write_bytes(figures[name][0])
-        decks[path] = slides
         title = re.match(r"# (.+)", slides[0].text)[1]
         pages[TARGET / f"{path.stem}.html"] = PAGE.format(title=html.escape(title), sections=sections)
     pages, formulas = mathematics.set_formulas(pages)

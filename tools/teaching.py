@@ -19,7 +19,7 @@ PLANS = TEACH / "plans.yml"
 ROW = re.compile(r"^\| *(M\d+) *\|(.*)\|(.*)\|(.*)\| *$", re.MULTILINE)
 
 # Minutes that nobody has measured; the page of the plans says so.
-A_SLIDE, A_VOTE, A_DEMO, AN_ITEM = 2, 8, 5, 2
+A_VOTE, A_DEMO, AN_ITEM = 10, 5, 2
 
 
 def chapter(number):
@@ -57,8 +57,8 @@ def schedule():
 
 
 def talk(number):
-    """Minutes to give a chapter's deck: two a slide, eight for the prediction and five for the demo in place of two."""
-    return A_SLIDE * len(slides.read(ROOT / "book/slides" / f"{chapter(number).stem}.md")) + A_VOTE + A_DEMO - 2 * A_SLIDE
+    """Minutes to give a chapter's deck: the sum of what its speaker's notes allow for each slide."""
+    return sum(slide.minutes for slide in slides.read(ROOT / "book/slides" / f"{chapter(number).stem}.md"))
 
 
 def lab(number):
@@ -162,9 +162,9 @@ def items_with():
     found = {}
     for items in load().values():
         for item in items:
-            for wrong in item.wrong if isinstance(item, Choice) else item.slips:
-                if wrong.misconception:
-                    found.setdefault(wrong.misconception, []).append(item.id)
+            wrong = item.wrong if isinstance(item, Choice) else item.slips
+            for name in dict.fromkeys(each.misconception for each in wrong if each.misconception):
+                found.setdefault(name, []).append(item.id)
     return found
 
 
