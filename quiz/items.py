@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 SEEDS = 40  # on which `verify` tries a numeric item
-SMALLEST, LARGEST = 0.02, 1e6  # of a numeric answer: Canvas keeps four decimals
+SMALLEST, LARGEST = 0.02, 1e6  # of a numeric answer: one that people type without powers of ten
 BLANK = re.compile(r"@(\w+)@")
 
 

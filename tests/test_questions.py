@@ -184,6 +184,14 @@ def test_moodle_marks_the_right_answer_and_no_other(moodle):
                     assert abs(float(answer.findtext("text")) - variant.answer) > variant.tolerance + float(answer.findtext("tolerance"))
 
 
+def test_no_feedback_in_moodle_hides_behind_another(moodle):
+    for question in moodle.findall("question[@type='numerical']"):
+        places = [(float(a.findtext("text")), float(a.findtext("tolerance"))) for a in question.findall("answer")]
+        assert all(its > 0 for _, its in places)
+        for i, (number, margin) in enumerate(places):
+            assert all(abs(number - other) > margin + its for other, its in places[:i]), question.findtext("name/text")
+
+
 def test_every_wrong_answer_in_moodle_teaches(moodle):
     for answer in moodle.iter("answer"):
         assert answer.findtext("feedback/text").strip()
@@ -202,7 +210,13 @@ def test_canvas_gets_every_item_and_its_right_answer(chapter):
             if element.tag.endswith("}file"):
                 assert element.get("href") in names
         (path,) = [n for n in names if "text2qti_assessment" in n and "meta" not in n]
-        items = {item.get("title"): item for item in ET.fromstring(package.read(path)).iterfind(".//q:item", QTI)}
+        assessment = ET.fromstring(package.read(path))
+        items = {item.get("title"): item for item in assessment.iterfind(".//q:item", QTI)}
+        (about,) = [n for n in names if n.endswith("assessment_meta.xml")]
+        points = ET.fromstring(package.read(about)).findtext("{*}points_possible")
+    assert float(points) == len(BANK[chapter])  # one variant of each number counts
+    groups = [section.get("title") for section in assessment.iterfind(".//q:section[@title]", QTI)]
+    assert groups == [item.id for item in BANK[chapter] if isinstance(item, Numeric)]
     for item in BANK[chapter]:
         if isinstance(item, Choice):
             found = items[item.id]
@@ -215,9 +229,8 @@ def test_canvas_gets_every_item_and_its_right_answer(chapter):
             for variant in item.variants(2):
                 found = items[f"{item.id} ({variant.seed + 1})"]
                 low, high = (float(found.findtext(f".//q:{bound}", namespaces=QTI)) for bound in ("vargte", "varlte"))
-                # It keeps four decimals, of an answer that is written with six digits.
-                assert low == pytest.approx(variant.answer - variant.tolerance, rel=1e-5, abs=1e-4)
-                assert high == pytest.approx(variant.answer + variant.tolerance, rel=1e-5, abs=1e-4)
+                assert low == pytest.approx(variant.answer - variant.tolerance, rel=1e-5)
+                assert high == pytest.approx(variant.answer + variant.tolerance, rel=1e-5)
 
 
 def test_sheets_differ_and_the_key_fits_each():

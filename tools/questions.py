@@ -16,7 +16,7 @@ from playwright.sync_api import sync_playwright
 from pybtex.database import parse_file
 from text2qti.config import Config
 from text2qti.qti import QTI
-from text2qti.quiz import Quiz
+from text2qti.quiz import GroupStart, Question, Quiz
 
 from quiz import Choice, verify
 from quiz.bank import load
@@ -127,7 +127,7 @@ def moodle(bank, variants):
             for variant in item.variants(variants):
                 answers = [{"answer": f"{variant.answer:.6g}", "tolerance": f"{variant.tolerance:.3g}", "points": 100, "feedback": for_moodle("Right.")}]
                 answers += [
-                    {"answer": f"{number:.6g}", "tolerance": f"{abs(number) * item.relative / 2:.3g}", "points": 0, "feedback": for_moodle(slip.because)} for number, slip in variant.slips
+                    {"answer": f"{number:.6g}", "tolerance": f"{margin:.3g}", "points": 0, "feedback": for_moodle(slip.because)} for number, margin, slip in told_apart(variant)
                 ]
                 documents.append(
                     NumericalQuestion(
@@ -139,6 +139,16 @@ def moodle(bank, variants):
     environment = Environment(loader=PackageLoader("moodle_tools.questions"), lstrip_blocks=True, trim_blocks=True, autoescape=select_autoescape())
     text = environment.get_template("quiz.xml.j2").render(questions=[document.to_xml(environment) for document in documents])
     return text.strip() + "\n"
+
+
+def told_apart(variant):
+    """The slips of a variant with their tolerances, [(number, tolerance, slip)]: Moodle takes the first that fits, so one that lies on another is left out."""
+    found = []
+    for number, slip in variant.slips:
+        margin = abs(number) * variant.item.relative / 2 or variant.tolerance / 2
+        if all(abs(number - other) > margin + its for other, its, _ in found):
+            found.append((number, margin, slip))
+    return found
 
 
 def _explained(item, explanation):
@@ -178,7 +188,17 @@ def qti(chapter, items, variants):
     """The items of a chapter as a QTI package for Canvas (the bytes of a zip file)."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of text2qti's Markdown
-        return QTI(Quiz(canvas(chapter, items, variants), config=Config(), source_name=chapter)).zip_bytes()
+        quiz = Quiz(canvas(chapter, items, variants), config=Config(), source_name=chapter)
+    # text2qti counts the points of every variant, writes limits with four decimals, and calls each group "Group".
+    quiz.points_possible = len(items)
+    titles = iter(item.id for item in items if not isinstance(item, Choice))
+    for part in quiz.questions_and_delims:
+        if isinstance(part, GroupStart):
+            part.group.title_xml = next(titles)
+        elif isinstance(part, Question) and part.type == "numerical_question":
+            for limit in ("min", "exact", "max"):
+                setattr(part, f"numerical_{limit}_html_xml", f"{getattr(part, f'numerical_{limit}'):.10g}")
+    return QTI(quiz).zip_bytes()
 
 
 # --- on paper --------------------------------------------------------------------------------------------
