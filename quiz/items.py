@@ -5,6 +5,8 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+
 SEEDS = 40  # on which `verify` tries a numeric item
 SMALLEST, LARGEST = 0.02, 1e6  # of a numeric answer: one that people type without powers of ten
 BLANK = re.compile(r"@(\w+)@")
@@ -159,12 +161,21 @@ class Variant:
         return self.fill(self.item.explanation)
 
     def fill(self, text):
-        words = {name: f"{value:g}" if isinstance(value, (int, float)) else str(value) for name, value in self.numbers.items()}
-        words["answer"] = f"{self.answer:.3g}"
+        words = {name: value if isinstance(value, str) else decimal(value) for name, value in self.numbers.items()}
+        words["answer"] = decimal(float(f"{self.answer:.3g}"))
         return BLANK.sub(lambda match: words[match[1]], text)
 
     def accepts(self, number):
         return abs(number - self.answer) <= self.tolerance
+
+
+def decimal(value):
+    """A number as people write it, without an exponent.
+
+    >>> decimal(6550.0), decimal(0.00012), decimal(3)
+    ('6550', '0.00012', '3')
+    """
+    return np.format_float_positional(value, trim="-") if isinstance(value, float) else str(value)
 
 
 def verify(item):

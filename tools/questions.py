@@ -20,6 +20,7 @@ from text2qti.quiz import GroupStart, Question, Quiz
 
 from quiz import Choice, verify
 from quiz.bank import load
+from quiz.items import decimal
 
 from . import mathematics, site
 from .paths import ROOT, Trouble, browser, course
@@ -245,7 +246,7 @@ def sheets(bank, copies, seed):
             else:
                 variant = item.variant(1000 * seed + copy)
                 text, below = variant.text, "<p>Answer: ____________________</p>"
-                table[item.id].append(f"{variant.answer:.3g} ± {100 * item.relative:g} %")
+                table[item.id].append(f"{decimal(float(f'{variant.answer:.3g}'))} ± {100 * item.relative:g} %")
             parts.append(f'<div class="item">{for_paper(f"**{number}.** {text}")}{below}</div>')
         head = f'<h1>{html.escape(course().name)}</h1><p class="who">Sheet {copy} of {copies} · Name: ______________________________</p>'
         papers.append(f'<section class="sheet">{head}{"".join(parts)}</section>')

@@ -56,7 +56,7 @@ def small_tanh():
 
 def cured_relu():
     """Median T and cosine of ReLU nets at He's scale, 40 layers, and their training accuracy."""
-    found = charts(Recipe(40), 7)
+    found = charts(Recipe(40), 5)
     return {
         "T": float(np.median([c.log_gain for c in found])),
         "alike": float(np.median([c.correlation for c in found])),
@@ -65,20 +65,20 @@ def cured_relu():
 
 
 def no_gradient():
-    """Which of three nets have T = −∞ in all of three seeds."""
+    """Which of three nets have T = −∞ in both of two seeds."""
     recipes = {
-        "sigmoid": Recipe(60, activation="sigmoid", sigma_w2=1.0),
+        "sigmoid": Recipe(40, activation="sigmoid", sigma_w2=1.0),
         "relu": Recipe(40, sigma_w2=1 / 3),
         "dead": Recipe(4, bias=-2.0),
     }
-    return {name: all(c.log_gain == -math.inf for c in charts(recipe, 3)) for name, recipe in recipes.items()}
+    return {name: all(c.log_gain == -math.inf for c in charts(recipe, 2)) for name, recipe in recipes.items()}
 
 
 def cut(skip):
-    """Norm of the gradient at layer 1 over that of the same net before layer 6 of 10 is set to 0, and T before."""
+    """Norm of the gradient at layer 1 over that of the same net before layer 6 of 10 was set to 0."""
     net = diagnose.Network(Recipe(10, skip=skip), 1, generator=torch.Generator().manual_seed(0)).single(0)
     data, norms = digits(), []
-    for step in range(2):
+    for _ in range(2):
         loss = F.cross_entropy(net(data.x[:128]), data.y[:128])
         norms.append(torch.autograd.grad(loss, net.fc[0].weight)[0].norm().item())
         with torch.no_grad():
@@ -105,16 +105,16 @@ def two_gradients():
 def strangers():
     """Of sixty random recipes: the share that train among those that look sick, and among those that look healthy."""
     stored = study.load("11_strangers")
-    train_, sick = (np.array([np.median(stored.values(q, **c)) for c in stored.configurations]) for q in ("train", "sick"))
-    is_sick, learns = sick >= 0.5, train_ > 0.8
+    reached, sick = (np.array([np.median(stored.values(q, **c)) for c in stored.configurations]) for q in ("train", "sick"))
+    is_sick, learns = sick >= 0.5, reached > 0.8
     return {"sick": float(learns[is_sick].mean()), "healthy": float(learns[~is_sick].mean())}
 
 
 def adam_step(g):
-    """Size of Adam's tenth step in per cent of its learning rate, if each gradient so far was g."""
+    """Size of Adam's fourth step in per cent of its learning rate, if each gradient so far was g."""
     weight = torch.zeros(1, dtype=torch.float64, requires_grad=True)
     adam = torch.optim.Adam([weight], lr=1.0)
-    for _ in range(10):
+    for _ in range(4):
         before = weight.item()
         weight.grad = torch.full_like(weight, g)
         adam.step()
@@ -163,7 +163,7 @@ ITEMS = [
     ),
     Choice(
         "ch11.which_learnt",
-        r"Two nets have been trained on the ten digits. Net A (two ReLU layers) has a gradient of the first layer's weights that is more than ten times as large as that of net B (eight sigmoid layers at Xavier's scale), in norm. You see no accuracy. What do you expect of their training losses, in nats?",
+        r"Two nets have been trained on the ten digits. Net A (two ReLU layers at He's scale) has a gradient of the first layer's weights that is more than ten times as large as that of net B (eight sigmoid layers at Xavier's scale), in norm. You see no accuracy. What do you expect of their training losses, in nats?",
         value=two_gradients,
         right=Option("A: below 0.2. B: about 2.3.", each(A=below(0.2), B=near(math.log(10), 0.05), ratio=below(0.1))),
         wrong=[
@@ -177,7 +177,7 @@ ITEMS = [
     ),
     Choice(
         "ch11.minus_infinity",
-        r"The chart gives $T = \ln(\lVert\delta_1\rVert/\lVert\delta_L\rVert)$ in float64; it is $-\infty$ if nothing at all arrives at layer 1. Three nets are examined. S: 60 sigmoid layers at Xavier's scale. R: 40 ReLU layers at $\sigma_w^2 = \tfrac13$. D: 4 ReLU layers with all biases at −2. Which of them have $T = -\infty$?",
+        r"The chart gives $T = \ln(\lVert\delta_1\rVert/\lVert\delta_L\rVert)$ in float64; it is $-\infty$ if nothing at all arrives at layer 1. Three nets are examined. S: 40 sigmoid layers at Xavier's scale. R: 40 ReLU layers at $\sigma_w^2 = \tfrac13$. D: 4 ReLU layers with all biases at −2. Which of them have $T = -\infty$?",
         value=no_gradient,
         right=Option("Only D", each(sigmoid=exactly(False), relu=exactly(False), dead=exactly(True))),
         wrong=[
@@ -212,7 +212,7 @@ ITEMS = [
         wrong=[
             Option("Sigmoid: above 0.6. Tanh: above 0.6.", each(sigmoid=above(0.6), tanh=above(0.6)), r"The sigmoid's critical scale is $\sigma_w^2 \approx 103$. It keeps the mean gradient norm of a wide net, with saturated units and steps that hit only a few of them. A small slope calls for another activation.", "M13"),
             Option("Sigmoid: above 0.6. Tanh: below 0.3.", each(sigmoid=above(0.6), tanh=below(0.3)), "It is the other way round. A slope near 1 says that only the weights were wrong; a slope of 0.05 says that the activation is."),
-            Option("Sigmoid: below 0.3. Tanh: below 0.3.", each(sigmoid=below(0.3), tanh=below(0.3)), r"For tanh the scale was the cause: at $\sigma_w = 1$ the gradient comes through, and the net learns without another remedy.", "M46"),
+            Option("Sigmoid: below 0.3. Tanh: below 0.3.", each(sigmoid=below(0.3), tanh=below(0.3)), r"For tanh the scale was the cause: at $\sigma_w = 1$ the gradient comes through, and the net learns without another remedy."),
         ],
         explanation=r"Both lose their gradient; the slope tells why. A squared slope of at most $1/16$ would need $\sigma_w^2 \ge 16$, and more than that, as such weights saturate the units.",
         source="schoenholz2017",
@@ -221,13 +221,13 @@ ITEMS = [
     ),
     Choice(
         "ch11.cut_the_middle",
-        r"To find out whether a net has skips, the examination sets the weights and the bias of one layer in the middle to 0 and computes the gradient again. A plain ReLU net of 10 layers at He's scale is examined in this way. How large is the gradient of its first layer's weights after the cut, relative to that before?",
+        r"To find out whether a net has skips, the examination sets the weights and the bias of one layer in the middle to 0 and computes the gradient again. A plain ReLU net of 10 layers at He's scale is examined in this way, and then the same net with scaled skips around its layers. How large is the gradient of the first layer's weights after the cut, relative to that before?",
         value=lambda: {"plain": cut(None), "skips": cut("scaled")},
-        right=Option("Exactly 0 here; with skips around each layer it would be more than a tenth", each(plain=exactly(0.0), skips=above(0.1))),
+        right=Option("Without skips: exactly 0. With skips: more than a tenth", each(plain=exactly(0.0), skips=above(0.1))),
         wrong=[
-            Option("Small but not 0 here; with skips around each layer it would be more than a tenth", each(plain=between(1e-300, 0.05), skips=above(0.1)), "In a plain net each path to layer 1 leads through the layer that was cut, and each product has a factor 0. That is an exact 0, unlike a vanished gradient.", "M51"),
-            Option("Exactly 0 here; with skips around each layer it would be exactly 0, too", each(plain=exactly(0.0), skips=exactly(0.0)), "A skip leads around the layer. The gradient that takes it does not meet the zeros."),
-            Option("More than a tenth here; with skips around each layer it would be about the same", each(plain=above(0.1), skips=above(0.1)), "The other nine layers cannot replace the tenth: in a plain net they stand one after the other."),
+            Option("Without skips: small but not 0. With skips: more than a tenth", each(plain=between(1e-300, 0.05), skips=above(0.1)), "In a plain net each path to layer 1 leads through the layer that was cut, and each product has a factor 0. That is an exact 0, unlike a vanished gradient.", "M51"),
+            Option("Without skips: exactly 0. With skips: exactly 0", each(plain=exactly(0.0), skips=exactly(0.0)), "A skip leads around the layer. The gradient that takes it does not meet the zeros."),
+            Option("Without skips: more than a tenth. With skips: more than a tenth", each(plain=above(0.1), skips=above(0.1)), "The other nine layers cannot replace the tenth: in a plain net they stand one after the other."),
         ],
         explanation="A cut path gives an exact 0, a vanished gradient does not. This is why one cut is enough to see whether a path leads around the layer.",
         source="veit2016",
@@ -243,14 +243,14 @@ ITEMS = [
             Option("Looks sick: about half train. Looks healthy: nearly all train.", each(sick=between(0.35, 0.65), healthy=above(0.95)), "A gradient that changes by more than a factor of 50 is close to a verdict, and a healthy one is less than a promise."),
             Option("Looks sick: about half train. Looks healthy: about half train.", each(sick=between(0.35, 0.65), healthy=between(0.35, 0.65)), "Then the chart would tell nothing. It tells the two groups apart, more surely on the sick side."),
         ],
-        explanation="One of eleven that look sick trains, and 38 of 49 that look healthy. A test that was made with ten patients in mind must be tried on strangers.",
+        explanation="About one in eleven of those that look sick trains, and about three in four of those that look healthy. A test that was made with ten patients in mind must be tried on strangers.",
         source="schoenholz2017,hanin2018start",
         difficulty=2,
     ),
     Numeric(
         "ch11.slope_from_norms",
         r"A plain net has layers of equal width. Its layer report gives $\lVert\delta_6\rVert = @r@ \cdot \lVert\delta_7\rVert$ (norms, not squared), and the weights of layer 7 have $\sigma_w^2 = @w@$ (fan-in times mean square). What is the slope $\mathbb E[\varphi'^2]$ that the gradient met on its way from layer 7 to layer 6? Give three significant digits.",
-        draw=lambda rng: {"r": rng.randrange(150, 901) / 1000, "w": rng.choice([0.6, 0.7, 0.8, 1.2, 1.4, 1.6, 1.8])},
+        draw=lambda rng: {"r": rng.randrange(200, 701) / 1000, "w": rng.choice([0.6, 0.7, 0.8, 1.2, 1.4, 1.6, 1.8])},
         answer=lambda r, w: r**2 / theory.chi1("linear", w, 1.0),
         check=lambda r, w: math.exp(2 * math.log(r) - math.log(w)),
         relative=0.02,
@@ -259,7 +259,7 @@ ITEMS = [
             Slip(lambda r, w: r**2, r"That is $\chi_1$, slopes and weights together. Divide by $\sigma_w^2$."),
             Slip(lambda r, w: r**2 * w, r"$\chi_1 = \sigma_w^2\,\mathbb E[\varphi'^2]$, so the weights must be divided out, not multiplied in."),
         ],
-        explanation=r"$\lVert\delta_6\rVert^2 \approx \mathbb E[\varphi'^2]\,\sigma_w^2\,\lVert\delta_7\rVert^2$, so the slope is $@r@^2/@w@ \approx @answer@$. Below 0.15 the chart calls the activation flat.",
+        explanation=r"$\lVert\delta_6\rVert^2 \approx \mathbb E[\varphi'^2]\,\sigma_w^2\,\lVert\delta_7\rVert^2$, so the slope is $@r@^2/@w@ \approx @answer@$. In a net that vanishes, the chart calls the activation flat if the slope is below 0.15.",
         source="schoenholz2017",
         difficulty=2,
     ),
