@@ -27,7 +27,7 @@ slides: $(READY) ## build the teacher's decks, as pages and as PDF (_build/slide
 questions: $(READY) ## write the question bank for Moodle, for Canvas and on paper (_build/questions)
 	@$(TOOLS) questions
 
-minutes: $(READY) ## time every notebook, for the teacher's tables (about ten minutes)
+minutes: $(READY) ## time every chapter, for the teacher's tables (about ten minutes)
 	@$(TOOLS) minutes
 
 test: $(READY) ## run everything: unit tests, every notebook, derived files, the site in a browser

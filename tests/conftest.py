@@ -29,6 +29,8 @@ kernelspec:
 """
 CHAPTER = """# One
 
+About 5 minutes to read.
+
 Some text, $x^2$, {glue:text}`one_value`, {cite:p}`he2015prelu`.
 
 ```{code-cell} ipython3
@@ -57,6 +59,8 @@ x
 ```
 """
 LAB = """# Lab one
+
+35 to 80 minutes, an estimate.
 
 ```{code-cell} ipython3
 def double(x):
@@ -99,6 +103,7 @@ def made_course(tmp_path_factory):
         shutil.copy2(ROOT / name, path / name)
     shutil.copytree(ROOT / "tests/lab_answers", path / "tests/lab_answers", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy2(ROOT / "book/answers.json", path / "book/answers.json")
+    (path / "book/seconds.json").write_text('{"chapters/01_one.ipynb": 1}')
     (path / "_toc.yml").write_text(TOC)
     (path / "book/index.md").write_text(INDEX)
     (path / "book/chapters/01_one.md").write_text(HEADER + CHAPTER)

@@ -638,6 +638,18 @@ def test_release(tmp_path):
     assert "BEGIN SOLUTION" not in text and "torch==" in text and "git+https://x.org/c" in text and "18 points" in text
 
 
+def test_a_handout_brings_the_packages_that_its_notebook_imports(tmp_path):
+    assert main(["release", "lab03", "--out", str(tmp_path)]) == 0
+    assert "./course-packages.zip" in (tmp_path / "requirements.txt").read_text().splitlines()
+    with zipfile.ZipFile(tmp_path / "course-packages.zip") as packed:
+        packed.extractall(tmp_path / "unpacked")
+    assert not [*(tmp_path / "unpacked").rglob("solutions")] and [*(tmp_path / "unpacked").rglob("studies/*.json")]
+    place = tmp_path / "unpacked/vanishing-gradients"
+    code = "import labcheck, signalprop; print(labcheck.__file__, signalprop.__file__)"
+    found = subprocess.run([sys.executable, "-c", code], cwd=place, env=os.environ | {"PYTHONPATH": str(place)}, capture_output=True, text=True)
+    assert found.stdout.count(str(place)) == 2, found.stderr
+
+
 def test_doctor_tries_each_layer(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     found = doctor.examine()

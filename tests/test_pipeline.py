@@ -73,9 +73,13 @@ def test_a_change_remakes_what_depends_on_it_and_nothing_else(small_course, path
 
 def test_the_setup_cell_follows_the_address_in_the_configuration(small_course):
     edit(small_course.path / "course.yml", 'repository: ""', "repository: https://example.org/course")
-    assert "was edited by hand" in small_course.tools("check", fails=True).stderr
+    assert f"{CHAPTER} installs the packages from another address" in small_course.tools("check", fails=True).stderr
+    before = nbformat.read(small_course.path / CHAPTER, as_version=4)
     small_course.tools("notebooks")
-    assert "%pip install --quiet git+https://example.org/course@main" in (small_course.path / CHAPTER).read_text()
+    after = nbformat.read(small_course.path / CHAPTER, as_version=4)
+    assert "%pip install --quiet git+https://example.org/course@main" in after.cells[1].source
+    assert [c.get("outputs") for c in after.cells] == [c.get("outputs") for c in before.cells]
+    small_course.tools("check")
 
 
 def test_check_finds_a_notebook_without_text_and_make_removes_it(small_course):

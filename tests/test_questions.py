@@ -61,7 +61,7 @@ def test_the_bank_is_as_large_and_as_mixed_as_promised():
 
 
 def test_every_misconception_is_a_wrong_answer_somewhere():
-    met = teaching.items_with()
+    met = questions.items_with()
     assert {f"M{n}" for n in range(1, 48)} <= met.keys()
     notes = {row[0] for row in teaching.misconceptions()}
     assert met.keys() <= notes, "an item names a misconception that no teacher's notes treat"
@@ -145,6 +145,13 @@ def test_unknown_names_are_refused():
     with pytest.raises(Trouble, match="got ch99"):
         questions.chosen(["ch99"])
     assert [item.id for items in questions.chosen(["ch03.quarter", "ch04"]).values() for item in items] == ["ch03.quarter"] + [i.id for i in BANK["ch04"]]
+    assert "ch03.quarter" in [item.id for items in questions.chosen(["M1"]).values() for item in items]
+
+
+def test_the_list_names_every_item_once():
+    lines = questions.listed().splitlines()
+    assert [line.split()[0] for line in lines] == [item.id for item in ITEMS]
+    assert questions.listed(["ch03.quarter"]).startswith("ch03.quarter") and ", 3: A wide sigmoid net" in questions.listed(["ch03.quarter"])
 
 
 def test_an_unknown_source_is_found(monkeypatch):
@@ -238,7 +245,7 @@ def test_sheets_differ_and_the_key_fits_each():
     some = {"ch03": BANK["ch03"]}
     papers, key = questions.sheets(some, 3, seed=1)
     assert (papers, key) == questions.sheets(some, 3, seed=1) != questions.sheets(some, 3, seed=2)
-    pages = papers.split('<section class="sheet">')[1:]
+    pages = papers.split('<table class="sheet"')[1:]
     assert len(pages) == 3 == len({*pages})
     rows = re.findall(r"<tr>(<td>\d+</td>.*?)</tr>", key)
     assert len(rows) == len(BANK["ch03"])

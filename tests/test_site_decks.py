@@ -4,7 +4,8 @@ import re
 
 import pytest
 from browsing import needs_browser
-from pypdf import PdfReader
+from pypdf import PdfReader, PdfWriter
+from pypdf.generic import DictionaryObject, NameObject, StreamObject
 
 from tools import questions, slides
 from tools.paths import ROOT
@@ -115,6 +116,24 @@ def test_the_contents_lead_to_every_deck(page):
     links = page.eval_on_selector_all("a", "links => links.map(link => link.getAttribute('href'))")
     assert len(links) == 2 * len(DECKS) and all((slides.TARGET / link).exists() for link in links)
     assert page.beyond == [] and page.errors == []
+
+
+def test_each_printed_sheet_has_leaves_of_its_own(tmp_path):
+    def pdf(*owners):
+        writer = PdfWriter()
+        for owner in owners:
+            page = writer.add_blank_page(200, 200)
+            font = DictionaryObject({NameObject("/Type"): NameObject("/Font"), NameObject("/Subtype"): NameObject("/Type1"), NameObject("/BaseFont"): NameObject("/Helvetica")})
+            page[NameObject("/Resources")] = DictionaryObject({NameObject("/Font"): DictionaryObject({NameObject("/F"): font})})
+            content = StreamObject()
+            content.set_data(f"BT /F 9 Tf 9 9 Td (sheet {owner} of 3) Tj ET".encode())
+            page[NameObject("/Contents")] = writer._add_object(content)
+        writer.write(tmp_path / "a.pdf")
+
+    pdf(1, 1, 1, 2, 2, 3)
+    questions.on_leaves(tmp_path / "a.pdf")
+    found = [page.extract_text().strip() for page in PdfReader(tmp_path / "a.pdf").pages]
+    assert found == ["sheet 1 of 3"] * 3 + [""] + ["sheet 2 of 3"] * 2 + ["sheet 3 of 3", ""]
 
 
 def test_the_questions_are_printed():

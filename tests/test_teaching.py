@@ -142,12 +142,22 @@ def test_settings_are_read(settings):
         ({"dates": {3: {"out": "soon", "due": "later"}}}, "lab 3: expected two days"),
         ({"dates": {3: {"out": datetime.date(2027, 3, 2), "due": datetime.date(2027, 3, 1)}}}, "out before due"),
         ({"dates": {12: {}}}, "dates: expected a lab"),
+        ({"labs": [2], "dates": {3: {"out": datetime.date(2027, 3, 1), "due": datetime.date(2027, 3, 2)}}}, "lab 3 has dates and is not among labs"),
         ({"teacher": "Ada"}, "got teacher"),
     ],
 )
 def test_a_setting_that_is_not_as_expected_is_named(settings, change, problem):
     with pytest.raises(Trouble, match=re.escape(problem)):
         settings(**change)
+
+
+@pytest.mark.parametrize("text", ["name: Deep nets: Uppsala\n", "dates:\n  1: {out: 2027-01-35, due: 2027-02-01}\n"])
+def test_a_typing_error_is_no_traceback(tmp_path, monkeypatch, text):
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    (tmp_path / "course.yml").write_text(text)
+    paths.course.cache_clear()
+    with pytest.raises(Trouble, match="course.yml can't be read: .*"):
+        paths.course()
 
 
 def test_chapters_that_are_not_chosen_stand_beyond_the_course(settings, monkeypatch):
@@ -166,6 +176,8 @@ def test_chapters_that_are_not_chosen_stand_beyond_the_course(settings, monkeypa
 
 def test_the_first_page_shows_what_is_set(settings):
     assert settings() and teaching.schedule() == ""
+    settings(name="Deep nets, Uppsala")
+    assert teaching.schedule() == "**Deep nets, Uppsala.**"
     settings(term="Spring 2027", contact="ada@example.org", dates={3: {"out": datetime.date(2027, 3, 1), "due": datetime.date(2027, 3, 15)}})
     text = teaching.schedule()
     assert "**Spring 2027.**" in text and "(mailto:ada@example.org)" in text and "| 01 March 2027 | 15 March 2027 |" in text

@@ -31,9 +31,10 @@ def main():
     commands.add_parser("pdf", help="build the site and print the whole book")
     p = commands.add_parser("slides", help="build the decks, as pages and as PDF")
     p.add_argument("names", nargs="*", help="such as 03_saturation (default: all)")
-    commands.add_parser("minutes", help="run every notebook alone, and keep the seconds it took for the teacher's tables")
+    commands.add_parser("minutes", help="run every chapter alone, and keep the seconds it took for the teacher's tables")
     p = commands.add_parser("questions", help="verify the question bank, and write it for Moodle, for Canvas and on paper")
-    p.add_argument("names", nargs="*", help="chapters or items, such as ch03 or ch03.quarter (default: all)")
+    p.add_argument("names", nargs="*", help="chapters, items or misconceptions, such as ch03, ch03.quarter or M1 (default: all)")
+    p.add_argument("--list", action="store_true", help="print the items and write nothing")
     p.add_argument("--variants", type=int, default=20, help="numbers to draw for each numeric item (default: 20)")
     p.add_argument("--sheets", type=int, default=1, help="sheets to print, each with other numbers (default: 1)")
     p.add_argument("--seed", type=int, default=1, help="other sheets for another seed (default: 1)")
@@ -83,6 +84,9 @@ def main():
             case "questions":
                 from . import questions
 
+                if arguments.list:
+                    print(questions.listed(arguments.names))
+                    return
                 questions.make(arguments.names, arguments.variants, arguments.sheets, arguments.seed)
             case "test":
                 from . import testing

@@ -1,8 +1,10 @@
-"""How long things take: minutes to read, from what a page holds; seconds to run, as measured; labs, as estimated."""
+"""How long things take: minutes to read, from what a page holds; processor seconds to run, as measured; labs, as estimated."""
 
 import json
+import os
 import re
-import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 
 import jupytext
 
@@ -12,7 +14,7 @@ from labcheck.grading.release import time_range
 from . import notebooks
 from .paths import ROOT, Trouble
 
-MEASURED = ROOT / "book/seconds.json"  # {notebook: seconds to run}, written by `measure`
+MEASURED = ROOT / "book/seconds.json"  # {chapter: processor seconds}, written by `measure`
 
 # What a page is taken to cost: our estimates. Plain text is read faster than 150 words a minute; here most sentences
 # hold a number or a symbol.
@@ -55,7 +57,7 @@ def to_read(source):
     """Minutes to read a chapter once, rounded to 5, without the exercises' work and without what its figures invite to try."""
     counts = parts(source)
     minutes = counts["words"] / WORDS_A_MINUTE + sum(SECONDS[name] * counts[name] for name in SECONDS) / 60
-    return 5 * round(minutes / 5)
+    return max(5, 5 * round(minutes / 5))
 
 
 def chapters():
@@ -63,34 +65,44 @@ def chapters():
 
 
 def said(source):
-    """The minutes that a chapter itself states."""
-    return int(re.search(r"^About (\d+) minutes to read", notebooks.read_text(source), re.MULTILINE)[1])
+    """The minutes that a chapter itself states, or None."""
+    found = re.search(r"^About (\d+) minutes to read", notebooks.read_text(source), re.MULTILINE)
+    return int(found[1]) if found else None
 
 
 def measured():
     return json.loads(MEASURED.read_text(encoding="utf-8")) if MEASURED.exists() else {}
 
 
+def run(item):
+    """Run a notebook in a new kernel; the processor seconds that this took."""
+    before = os.times()
+    notebooks.execute(notebooks.build(item), item.target.parent, item.target.stem)
+    after = os.times()  # the kernel's time is a child's, once it has ended
+    return round(after.children_user + after.children_system - before.children_user - before.children_system)
+
+
 def measure():
-    """Run every notebook in a new kernel, one at a time, and keep the seconds that each took; minutes of work."""
+    """Run every chapter, one at a time on one thread, and keep the processor seconds that each took; minutes of work."""
+    os.environ["OMP_NUM_THREADS"] = "1"
     seconds = {}
     for item in notebooks.derived():
-        if not item.blank:
-            notebook, start = notebooks.build(item), time.monotonic()
-            notebooks.execute(notebook, item.target.parent, item.target.stem)
-            seconds[item.name] = round(time.monotonic() - start)
+        if item.source in chapters():
+            with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+                seconds[item.name] = pool.submit(run, item).result()
             print(f"  {seconds[item.name]:4} s  {item.name}", flush=True)
     MEASURED.write_text(json.dumps(seconds, indent=1, sort_keys=True) + "\n", encoding="utf-8", newline="\n")
 
 
 def check():
-    """Raise `Trouble` if a chapter or a lab states other minutes than are computed, or a notebook was never timed."""
+    """Raise `Trouble` if a chapter or a lab states other minutes than are computed, or a chapter was never timed."""
     wrong = [f"{path.name} says {said(path)} minutes to read, computed are {to_read(path)}" for path in chapters() if said(path) != to_read(path)]
     for path in sorted((ROOT / "book/labs").glob("lab*.md")):
         low, high = time_range(questions.of(path.name[:5]))
         if not re.search(rf"^{low} to {high} minutes, an estimate", notebooks.read_text(path), re.MULTILINE):
             wrong.append(f"{path.name}: expected '{low} to {high} minutes, an estimate'")
-    missing = {item.name for item in notebooks.derived() if not item.blank} - measured().keys()
+    wrong += [f"{name} took {value} s: expected 1 to 90" for name, value in measured().items() if not 1 <= value <= 90]
+    missing = {f"chapters/{path.stem}.ipynb" for path in chapters()} - measured().keys()
     wrong += [f"{name} was never timed (`python -m tools minutes`)" for name in sorted(missing)]
     if wrong:
         raise Trouble("Minutes that do not match what they are computed from:\n  " + "\n  ".join(wrong))

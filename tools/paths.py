@@ -50,7 +50,10 @@ def course():
     Trouble
         That names each setting which is missing, unknown or not as expected.
     """
-    given = yaml.safe_load((ROOT / "course.yml").read_text(encoding="utf-8")) or {}
+    try:
+        given = yaml.safe_load((ROOT / "course.yml").read_text(encoding="utf-8")) or {}
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a day that is in no calendar
+        raise Trouble(f"course.yml can't be read: {error}\nPut a text that holds a colon between quotes; write days as 2027-03-01.") from None
     if not isinstance(given, dict):
         raise Trouble(f"course.yml: expected settings such as 'name: …', got {given!r}")
     known = {*TEXTS, "chapters", "labs", "dates"}
@@ -68,6 +71,8 @@ def course():
             wrong.append(f"{name}: expected 'all', or different numbers from 1 to 11 such as [1, 3, 6]; got {value!r}")
     dates = given.get("dates", {})
     for lab, entry in dates.items() if isinstance(dates, dict) else [("", dates)]:
+        if lab in NUMBERS and isinstance(given.get("labs"), list) and lab not in given["labs"]:
+            wrong.append(f"dates: lab {lab} has dates and is not among labs: {given['labs']}")
         if lab not in NUMBERS or not isinstance(entry, dict) or entry.keys() != {"out", "due"}:
             wrong.append(f"dates: expected a lab such as '3: {{out: 2027-03-01, due: 2027-03-15}}', got {lab}: {entry!r}")
         elif not all(isinstance(day, datetime.date) for day in entry.values()) or entry["out"] > entry["due"]:

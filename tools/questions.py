@@ -14,6 +14,7 @@ from moodle_tools.questions.multiple_choice import MultipleChoiceQuestion
 from moodle_tools.questions.numerical import NumericalQuestion
 from playwright.sync_api import sync_playwright
 from pybtex.database import parse_file
+from pypdf import PdfReader, PdfWriter
 from text2qti.config import Config
 from text2qti.qti import QTI
 from text2qti.quiz import GroupStart, Question, Quiz
@@ -31,20 +32,43 @@ TARGET = site.BUILD / "questions"
 LETTERS = "ABCDE"
 
 
+def items_with():
+    """{id of a misconception: ids of the items in which it is a wrong answer}."""
+    found = {}
+    for items in load().values():
+        for item in items:
+            wrong = item.wrong if isinstance(item, Choice) else item.slips
+            for name in dict.fromkeys(each.misconception for each in wrong if each.misconception):
+                found.setdefault(name, []).append(item.id)
+    return found
+
+
 def chosen(names=()):
-    """The items of the chapters or with the ids that are named (default: all), as {"ch03": [item, …]}.
+    """The items of the chapters, with the ids or about the misconceptions that are named (default: all), as {"ch03": [item, …]}.
 
     Raises
     ------
     Trouble
-        If a name is neither a chapter of the bank nor an item.
+        If a name is neither a chapter of the bank, nor an item, nor a misconception.
     """
-    bank = load()
-    known = {item.id for items in bank.values() for item in items} | bank.keys()
+    bank, about = load(), items_with()
+    known = {item.id for items in bank.values() for item in items} | bank.keys() | about.keys()
     if unknown := set(names) - known:
-        raise Trouble(f"expected chapters such as ch03 or items such as ch03.quarter; got {', '.join(sorted(unknown))}")
-    found = {chapter: [item for item in items if not names or chapter in names or item.id in names] for chapter, items in bank.items()}
+        raise Trouble(f"expected chapters such as ch03, items such as ch03.quarter or misconceptions such as M1; got {', '.join(sorted(unknown))}")
+    wanted = {*names, *(item for name in names for item in about.get(name, []))}
+    found = {chapter: [item for item in items if not names or chapter in wanted or item.id in wanted] for chapter, items in bank.items()}
     return {chapter: items for chapter, items in found.items() if items}
+
+
+def listed(names=()):
+    """The items, a line each: name, kind, difficulty, and the beginning of its text."""
+    lines = []
+    for items in chosen(names).values():
+        for item in items:
+            kind = "choice" if isinstance(item, Choice) else "number"
+            words = " ".join(item.text.split())
+            lines.append(f"{item.id:32} {kind}{', what if' if item.what_if else ''}, {item.difficulty}: {words[:90]}{'…' if len(words) > 90 else ''}")
+    return "\n".join(lines)
 
 
 def check(names=()):
@@ -207,14 +231,17 @@ def qti(chapter, items, variants):
 SHEET = """<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>
 @page {{ size: A4; margin: 18mm 18mm 20mm; }}
 body {{ font: 11pt/1.45 system-ui, sans-serif; max-width: 46rem; margin: 1rem auto; padding: 0 1rem; color: #111; background: white; }}
-.sheet {{ break-after: page; }} .sheet:last-child {{ break-after: auto; }}
-h1 {{ font-size: 15pt; margin: 0 0 2mm; }} .who {{ margin: 0 0 6mm; color: #333; }}
+.sheet {{ break-before: page; width: 100%; }} .sheet > * > tr > td {{ padding: 0; border: 0; }} /* its head stands on every page */
+h1 {{ font-size: 15pt; margin: 0 0 2mm; }} .who {{ margin: 0 0 6mm; color: #333; border-bottom: 0.3mm solid #888; padding-bottom: 2mm; }}
 .item {{ break-inside: avoid; margin: 0 0 6mm; }} .item p {{ margin: 0 0 1.5mm; }} ol.options {{ list-style: none; margin: 1mm 0 0; padding: 0; }}
 .options li {{ margin-bottom: 1mm; padding-left: 8mm; text-indent: -8mm; }} .small {{ color: #444; font-size: 9pt; }}
 table {{ border-collapse: collapse; }} :is(td, th) {{ text-align: left; padding: 0.5mm 4mm 0.5mm 0; vertical-align: top; border-bottom: 0.2mm solid #ccc; }}
 {css}</style></head><body>
 {body}
 </body></html>"""
+
+
+FOOTER = '<div style="width: 100%; text-align: center; font: 8pt sans-serif">page <span class="pageNumber"></span></div>'
 
 
 def sheets(bank, copies, seed):
@@ -248,8 +275,8 @@ def sheets(bank, copies, seed):
                 text, below = variant.text, "<p>Answer: ____________________</p>"
                 table[item.id].append(f"{decimal(float(f'{variant.answer:.3g}'))} ± {100 * item.relative:g} %")
             parts.append(f'<div class="item">{for_paper(f"**{number}.** {text}")}{below}</div>')
-        head = f'<h1>{html.escape(course().name)}</h1><p class="who">Sheet {copy} of {copies} · Name: ______________________________</p>'
-        papers.append(f'<section class="sheet">{head}{"".join(parts)}</section>')
+        head = f'<p class="who">{html.escape(course().name)} · sheet {copy} of {copies} · Name: ______________________________</p>'
+        papers.append(f'<table class="sheet" role="presentation"><thead><tr><td>{head}</td></tr></thead><tbody><tr><td>{"".join(parts)}</td></tr></tbody></table>')
     heads = "".join(f"<th>Sheet {copy}</th>" for copy in range(1, copies + 1))
     rows = "".join(f"<tr><td>{n}</td><td>{i}</td>{''.join(f'<td>{a}</td>' for a in answers)}</tr>" for n, (i, answers) in enumerate(table.items(), start=1))
     why = []
@@ -274,6 +301,7 @@ def write_sheets(bank, copies, seed):
             chromium = playwright.chromium.launch(executable_path=browser(), args=["--no-sandbox", "--disable-gpu"])
             print_with(chromium, bodies)
             chromium.close()
+        on_leaves(TARGET / "sheet.pdf")
 
 
 def print_with(chromium, paths):
@@ -281,8 +309,20 @@ def print_with(chromium, paths):
         page = chromium.new_page()
         page.goto(path.as_uri())
         page.evaluate("() => document.fonts.ready.then(() => null)")
-        page.pdf(path=path.with_suffix(".pdf"), prefer_css_page_size=True, tagged=True)
+        page.pdf(path=path.with_suffix(".pdf"), prefer_css_page_size=True, tagged=True,
+                 display_header_footer=True, header_template="<span></span>", footer_template=FOOTER)  # fmt: skip
         page.close()
+
+
+def on_leaves(path):
+    """Give each sheet of a PDF an even number of pages, so that two of them never share a leaf."""
+    pages, writer = PdfReader(path).pages, PdfWriter()
+    owner = [re.search(r"sheet (\d+) of", page.extract_text())[1] for page in pages]
+    for number, page in enumerate(pages):
+        writer.add_page(page)
+        if (number + 1 == len(pages) or owner[number + 1] != owner[number]) and owner.count(owner[number]) % 2:
+            writer.add_blank_page()
+    writer.write(path)
 
 
 def make(names=(), variants=20, copies=1, seed=1):
@@ -299,4 +339,4 @@ def make(names=(), variants=20, copies=1, seed=1):
     for chapter, items in bank.items():
         (TARGET / f"canvas/{chapter}.zip").write_bytes(qti(chapter, items, variants))
     write_sheets(bank, copies, seed)
-    print(f"\nThe questions are written: {TARGET} (moodle.xml, canvas/, sheet.html, key.html)")
+    print(f"\nThe questions are written: {TARGET} (moodle.xml, canvas/, sheet and key as HTML and PDF)")

@@ -277,6 +277,7 @@ def build(names=()):
     entries = [
         f'<li><a href="{path.stem}.html">{html.escape(re.match(r"# (.+)", read(path)[0].text)[1])}</a> · {len(read(path))} slides · <a href="{path.stem}.pdf">PDF</a></li>'
         for path in sources()
+        if (TARGET / f"{path.stem}.html").exists()
     ]
     (TARGET / "index.html").write_text(CONTENTS.format(course=html.escape(course().name), entries="\n".join(entries)), encoding="utf-8")
     return list(pages)
@@ -306,4 +307,4 @@ def make(names=()):
             chromium.close()
     else:
         print("no PDF: it needs a Chromium (Debian: apt-get install chromium)")
-    print(f"\n{len(pages)} decks are built: {TARGET / 'index.html'}")
+    print(f"\nBuilt {len(pages)} of {len(sources())} decks: {TARGET / 'index.html'}")

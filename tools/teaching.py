@@ -10,7 +10,7 @@ from labcheck.grading.release import time_range
 from quiz import Choice
 from quiz.bank import load
 
-from . import minutes, notebooks, slides
+from . import minutes, notebooks, questions, slides
 from .ledger import plain
 from .paths import ROOT, Trouble, course
 
@@ -35,8 +35,10 @@ def title(path):
 
 
 def schedule():
-    """The term, the contact and the dates of the labs as MyST Markdown; "" where none of them is set."""
+    """The course's own name, its term, the contact and the dates of the labs as MyST Markdown; "" where none of them is set."""
     this, lines = course(), []
+    if this.name != title(ROOT / "book/index.md"):
+        lines.append(f"**{plain(this.name)}.**")
     if this.term:
         lines.append(f"**{plain(this.term)}.**")
     if this.contact:
@@ -157,26 +159,15 @@ def misconceptions():
     return sorted(rows, key=lambda row: (int(row[0][1:]), row[1]))
 
 
-def items_with():
-    """{id of a misconception: ids of the items in which it is a wrong answer}."""
-    found = {}
-    for items in load().values():
-        for item in items:
-            wrong = item.wrong if isinstance(item, Choice) else item.slips
-            for name in dict.fromkeys(each.misconception for each in wrong if each.misconception):
-                found.setdefault(name, []).append(item.id)
-    return found
-
-
 def misconception_table():
     """All misconceptions as MyST Markdown, with the notes that treat them and the items that offer them."""
-    known = items_with()
-    lines = ["| | students say | what is so | notes | items |", "|---|---|---|---|---|"]
+    known = questions.items_with()
+    lines = ["| id | students say | what is so | notes | items |", "|---|---|---|---|---|"]
     for name, number, said, so, _ in misconceptions():
         # Links of the notes lead from teach/ and not from book/teach/.
         said, so = (re.sub(r"\]\((?!\.\./)(\d\d_\w+)\.ipynb", r"](../../teach/\1.ipynb", re.sub(r"\]\(\.\./", "](../../", text)) for text in (said, so))
         notes = next(TEACH.glob(f"{number:02}_*.md")).stem
-        items = ", ".join(f"`{item}`" for item in known.get(name, []) if item.startswith(f"ch{number:02}"))
+        items = sum(item.startswith(f"ch{number:02}.") for item in known.get(name, []))
         lines.append(f"| {name} | {said} | {so} | [{number}](../../teach/{notes}.ipynb) | {items or '–'} |")
     return "\n".join(lines)
 

@@ -40,7 +40,7 @@ def add(commands):
     p = commands.add_parser("release", help="write what students get for one lab")
     p.add_argument("lab")
     p.add_argument("--out", required=True, help="a new folder")
-    p.add_argument("--packages", help="where students install the course's packages from, in words that pip understands")
+    p.add_argument("--packages", help="where students install the course's packages from, in words that pip understands; by default from a file in the handout")
     commands.add_parser("doctor", help="try which layers of the sandbox work on this machine")
 
 
@@ -153,7 +153,7 @@ def _work(given, found, results, only):
         print(f"\nstopped; {len(records)} submissions are graded. Run the same command again to go on.", file=sys.stderr)
         return STOPPED
     troubled = sum(bool(reports.attention(r)) for r in records)
-    print(f"{len(records)} submissions graded, {troubled} need attention: {results.folder / 'summary.html'}")
+    print(f"{len(records)} submissions graded, {troubled} to look at: {results.folder / 'summary.html'}")
     return DONE
 
 

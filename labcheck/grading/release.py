@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import zipfile
 from pathlib import Path
 
 from .. import questions
@@ -23,7 +24,8 @@ INSTRUCTIONS = """\
    .venv/bin/python -m pip install -r requirements.txt
    ```
 
-   On Windows it is `.venv\\Scripts\\python`. {course}
+   Some systems call the first `python3`. On Windows the second is `.venv\\Scripts\\python`. On Linux, pip takes PyTorch's large
+   build for GPUs; a smaller one is enough ([PyTorch's page](https://pytorch.org/get-started/locally/): Linux, Pip, CPU).
 2. Open the notebook: `.venv/bin/python -m jupyterlab {notebook}`
 3. Replace each `raise NotImplementedError(...)` by your answer, run its cell, then the cell with the check below it. A check
    may be run as often as you like; it says what is right and what is not yet.
@@ -48,6 +50,20 @@ def time_range(asked):
     return 5 * round(expected * 2 / 3 / 5), 5 * round(expected * 3 / 2 / 5)
 
 
+BUNDLE = "course-packages.zip"
+IN_BUNDLE = ("pyproject.toml", "LICENSE", "signalprop", "labcheck", "studies")
+
+
+def bundle(path):
+    """Pack the course's own packages so that pip can install them from the file."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed:
+        for name in IN_BUNDLE:
+            for file in sorted([ROOT / name, *(ROOT / name).rglob("*")]):
+                if file.is_file() and "__pycache__" not in file.parts and not (name == "studies" and file.suffix != ".json"):
+                    entry = zipfile.ZipInfo(f"vanishing-gradients/{file.relative_to(ROOT).as_posix()}", date_time=(1980, 1, 1, 0, 0, 0))
+                    packed.writestr(entry, file.read_bytes(), zipfile.ZIP_DEFLATED)
+
+
 class NoRelease(Exception):
     """A lab can't be handed out; the message says why."""
 
@@ -62,7 +78,8 @@ def release(lab, folder, packages=None):
     folder : path
         New, or empty.
     packages : str, optional
-        Where students install the course's packages from, in words that pip understands.
+        Where students install the course's packages from, in words that pip understands. Where it is left out, the
+        packages are put into the folder.
 
     Returns
     -------
@@ -87,15 +104,15 @@ def release(lab, folder, packages=None):
     shutil.copyfile(notebook, folder / notebook.name)
     pinned = dict(line.split("==") for line in (ROOT / "requirements.txt").read_text().splitlines() if "==" in line)
     lines = [f"{name}=={pinned[name]}" for name in PACKAGES]
-    write(folder / "requirements.txt", "\n".join([*lines, *([packages] if packages else [])]) + "\n")
+    if not packages:
+        bundle(folder / BUNDLE)
+    write(folder / "requirements.txt", "\n".join([*lines, packages or f"./{BUNDLE}"]) + "\n")
     asked = questions.of(lab)
     title = re.search(r"^# (.+)$", source, re.MULTILINE)[1]
-    course = "" if packages else "Then install the course's packages, signalprop and labcheck, as your teacher says. "
     instructions = INSTRUCTIONS.format(
         title=title,
         points=sum(q.max_points for q in asked),
         minutes="{} to {}".format(*time_range(asked)),
-        course=course,
         notebook=notebook.name,
         rows="\n".join(f"| {q.name} | {q.max_points} | {q.minutes} |" for q in asked),
     )
