@@ -23,6 +23,7 @@ def pytest(*arguments, **environment):
 
 def nbval(mode, folders, **environment):
     # loadfile: a notebook's cells must stay in one worker.
+    folders = [folder for folder in folders if (ROOT / folder).is_dir()]
     options = ["--nbval-current-env", "--nbval-cell-timeout=120", "-n", "2", "--dist", "loadfile"]
     pytest(mode, *options, *folders, **environment)
 
