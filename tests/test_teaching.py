@@ -45,6 +45,12 @@ def test_other_minutes_in_a_chapter_are_found(monkeypatch):
         minutes.check()
 
 
+def test_a_chapter_that_runs_longer_than_it_says_is_found(monkeypatch):
+    monkeypatch.setattr(minutes, "measured", lambda: {f"chapters/{stem}.ipynb": 61 for stem in CHAPTERS})
+    with pytest.raises(Trouble, match="03_saturation.md says that it runs in under a minute, measured are 61 s"):
+        minutes.check()
+
+
 def test_a_lab_takes_a_range():
     asked = labs.of("lab06")
     low, high = time_range(asked)

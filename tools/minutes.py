@@ -97,6 +97,10 @@ def measure():
 def check():
     """Raise `Trouble` if a chapter or a lab states other minutes than are computed, or a chapter was never timed."""
     wrong = [f"{path.name} says {said(path)} minutes to read, computed are {to_read(path)}" for path in chapters() if said(path) != to_read(path)]
+    for path in chapters():
+        seconds = measured().get(f"chapters/{path.stem}.ipynb", 0)
+        if seconds > 60 and "runs in under a minute" in notebooks.read_text(path):
+            wrong.append(f"{path.name} says that it runs in under a minute, measured are {seconds} s")
     for path in sorted((ROOT / "book/labs").glob("lab*.md")):
         low, high = time_range(questions.of(path.name[:5]))
         if not re.search(rf"^{low} to {high} minutes, an estimate", notebooks.read_text(path), re.MULTILINE):
