@@ -33,7 +33,7 @@ def unit_tests():
     site.install_assets()  # some set formulas, some build small sites
     split = ["-n", "2", "--durations=8"]
     apart = ["--ignore-glob=*/test_site*.py", *(f"--ignore={file}" for file in CHECKS)]
-    pytest(*split, "--dist", "loadfile", *apart, "--doctest-modules", "tests", "signalprop", "labcheck", "tools")
+    pytest(*split, "--dist", "loadfile", *apart, "--doctest-modules", "tests", "signalprop", "labcheck", "quiz", "tools")
     pytest(*split, "--dist", "worksteal", *CHECKS)  # few files, and most of the work
 
 
