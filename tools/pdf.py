@@ -1,5 +1,6 @@
 """The whole book as one PDF: the pages of the built site, one after another, printed by Chromium."""
 
+import contextlib
 import html
 import posixpath
 import re
@@ -122,14 +123,21 @@ def document(numbers=None):
 {"".join(str(each) for each in articles.values())}</body></html>"""
 
 
+@contextlib.contextmanager
+def printer():
+    """A Chromium that runs, for what is printed here, decks and questions too."""
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=browser(), args=["--no-sandbox", "--disable-gpu"])
+        yield chromium
+        chromium.close()
+
+
 def make():
     """Print the built site into ``_build/vanishing-gradients.pdf``; raises `Trouble` without a Chromium."""
     if not browser():
         raise Trouble("expected a Chromium, which prints the PDF; found none (Debian: apt-get install chromium)")
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=browser(), args=["--no-sandbox", "--disable-gpu"])
+    with printer() as chromium:
         print_with(chromium)
-        chromium.close()
     print(f"\nThe book is printed: {TARGET} ({len(PdfReader(TARGET).pages)} pages)")
 
 

@@ -12,7 +12,6 @@ from markdown_it import MarkdownIt
 from mdit_py_plugins.dollarmath import dollarmath_plugin
 from moodle_tools.questions.multiple_choice import MultipleChoiceQuestion
 from moodle_tools.questions.numerical import NumericalQuestion
-from playwright.sync_api import sync_playwright
 from pybtex.database import parse_file
 from pypdf import PdfReader, PdfWriter
 from text2qti.config import Config
@@ -25,6 +24,7 @@ from quiz.items import decimal
 
 from . import mathematics, site
 from .paths import ROOT, Trouble, browser, course
+from .pdf import printer
 
 logger.disable("moodle_tools")  # it tells of every question
 
@@ -297,10 +297,8 @@ def write_sheets(bank, copies, seed):
     for path, body in bodies.items():
         path.write_text(SHEET.format(title=f"{path.stem.capitalize()}: {html.escape(course().name)}", css=css, body=body), encoding="utf-8")
     if browser():
-        with sync_playwright() as playwright:
-            chromium = playwright.chromium.launch(executable_path=browser(), args=["--no-sandbox", "--disable-gpu"])
+        with printer() as chromium:
             print_with(chromium, bodies)
-            chromium.close()
         on_leaves(TARGET / "sheet.pdf")
 
 

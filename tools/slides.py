@@ -19,7 +19,6 @@ from pathlib import Path
 import nbformat
 from markdown_it import MarkdownIt
 from mdit_py_plugins.dollarmath import dollarmath_plugin
-from playwright.sync_api import sync_playwright
 from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import get_lexer_by_name
@@ -28,6 +27,7 @@ from pypdf import PdfReader
 
 from . import mathematics, notebooks, site
 from .paths import ROOT, Trouble, browser, course
+from .pdf import printer
 
 SOURCES = ROOT / "book/slides"
 TARGET = site.BUILD / "slides"
@@ -301,10 +301,8 @@ def make(names=()):
     """Build the decks, and print them where there is a Chromium."""
     pages = build(names)
     if browser():
-        with sync_playwright() as playwright:
-            chromium = playwright.chromium.launch(executable_path=browser(), args=["--no-sandbox", "--disable-gpu"])
+        with printer() as chromium:
             print_with(chromium, pages)
-            chromium.close()
     else:
         print("no PDF: it needs a Chromium (Debian: apt-get install chromium)")
     print(f"\nBuilt {len(pages)} of {len(sources())} decks: {TARGET / 'index.html'}")
